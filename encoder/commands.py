@@ -1,0 +1,243 @@
+"""The command line of the encoder room: parse, call, print."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from encoder.datasets.splits import SplitRule, open_split, read_class_list, rule_from_json
+from encoder.errors import PocketlensError, require_extra
+
+if TYPE_CHECKING:
+    from encoder.checkpoint import Checkpoint
+    from encoder.embed import Quarantined
+    from encoder.evaluation.protocol import EvaluationRow
+
+app = typer.Typer(no_args_is_help=True)
+
+Data = Annotated[Path, typer.Argument(help="Folder with one sub-folder a class, or a CSV table.")]
+Output = Annotated[Path, typer.Argument(help="Checkpoint folder to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+TestShare = Annotated[
+    float | None, typer.Option(help="Share of the classes, last by name, kept for the test.")
+]
+ValShare = Annotated[float, typer.Option(help="Share of the training classes kept to validate.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+
+
+@app.command("demo-data")
+def demo_data(
+    output: Annotated[Path, typer.Argument(help="Folder to write the images into.")],
+    classes: Annotated[int, typer.Option(help="Number of classes.")] = 64,
+    images: Annotated[int, typer.Option(help="Images a class.")] = 24,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the embedded procedural data set, the same for the same seed."""
+    from encoder.atomic import new_folder, write_json
+    from encoder.datasets.procedural import ProceduralSpec, write_images
+    from encoder.progress import track
+
+    try:
+        spec = ProceduralSpec(classes=classes, images_per_class=images, seed=seed)
+    except ValueError as error:
+        raise PocketlensError(str(error)) from None
+    marker = ".procedural.json"
+    with (
+        new_folder(output, marker=marker, overwrite=overwrite) as folder,
+        track("drawing images", classes * images) as advance,
+    ):
+        write_images(spec, folder, progress=lambda done, total: advance(1))
+        write_json(folder / marker, dataclasses.asdict(spec))
+    print(f"{classes * images} images of {classes} classes in {output}")
+
+
+@app.command("train-teacher")
+def train_teacher(
+    data: Data,
+    output: Output,
+    size: Annotated[int, typer.Option(help="Input side in pixels.")] = 224,
+    trunk: Annotated[str, typer.Option(help="Any timm model.")] = "tf_efficientnet_lite0",
+    weights: Annotated[
+        Path | None, typer.Option(help="Safetensors file of the trunk, in place of ImageNet's.")
+    ] = None,
+    dim: Annotated[int, typer.Option(help="Dimension of the embedding.")] = 512,
+    pooling: Annotated[str, typer.Option(help="avg or gem.")] = "avg",
+    batch_norm: Annotated[str, typer.Option(help="folded (frozen) or trained.")] = "folded",
+    fit: Annotated[
+        str, typer.Option(help="squash the picture to the square, or crop it.")
+    ] = "squash",
+    epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 12,
+    lr: Annotated[float, typer.Option(help="Peak learning rate of the trunk.")] = 5e-4,
+    batch: Annotated[int, typer.Option(help="Images a step.")] = 64,
+    images_per_class: Annotated[int, typer.Option(help="Images of a class in a batch.")] = 4,
+    temperature: Annotated[float, typer.Option(help="Of the normalised softmax.")] = 0.07,
+    early_size: Annotated[
+        int, typer.Option(help="Smaller input for the first steps, 0 for none: saves time.")
+    ] = 0,
+    early_share: Annotated[float, typer.Option(help="Share of the steps at that input.")] = 0.6,
+    test_share: TestShare = None,
+    test_classes: Annotated[
+        Path | None, typer.Option(help="Text file naming the test classes, one a line.")
+    ] = None,
+    val_share: ValShare = 0.1,
+    split_seed: Annotated[int, typer.Option(help="Seed of the validation classes.")] = 0,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train the database encoder on labelled images."""
+    require_extra("train", "train-teacher")
+    if test_share is not None and test_classes is not None:
+        raise PocketlensError("give --test-share or --test-classes, not both")
+    split = SplitRule(
+        test=0.5 if test_share is None else test_share,
+        val=val_share,
+        seed=split_seed,
+        test_names=read_class_list(test_classes) if test_classes else (),
+    )
+    from encoder.atomic import check_output
+
+    check_output(output, marker="config.json", overwrite=overwrite)
+    table = open_split(data, split)
+    from encoder.model import Architecture
+    from encoder.teacher import TeacherRecipe
+    from encoder.teacher import train_teacher as run
+    from encoder.training import Optimisation
+    from encoder.views import ViewRecipe
+
+    recipe = TeacherRecipe(
+        architecture=Architecture(trunk, pooling, dim, batch_norm),  # type: ignore[arg-type]
+        size=size,
+        fit=fit,
+        early_size=early_size,
+        early_share=early_share,
+        optimisation=Optimisation(epochs=epochs, lr=lr),
+        batch=batch,
+        images_per_class=images_per_class,
+        temperature=temperature,
+        views=ViewRecipe(mix_alpha=0.0, fit=fit),  # type: ignore[arg-type]
+        weights=str(weights) if weights else "",
+        seed=seed,
+    )
+    checkpoint, quarantined = run(table, recipe, output, split=split, overwrite=overwrite)
+    _report_quarantine(quarantined)
+    _report_checkpoint(output, checkpoint)
+
+
+@app.command()
+def distill(
+    teacher: Annotated[Path, typer.Argument(help="Checkpoint folder of the teacher.")],
+    data: Annotated[Path, typer.Argument(help="Folder or CSV of images; labels are not used.")],
+    output: Output,
+    size: Annotated[int, typer.Option(help="Input side of the student in pixels.")] = 112,
+    epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 6,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 5e-4,
+    images: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    views: Annotated[int, typer.Option(help="Coupled views of each image in a step.")] = 2,
+    start: Annotated[
+        str, typer.Option(help="Weights to start from: teacher or imagenet.")
+    ] = "teacher",
+    mix: Annotated[float, typer.Option(help="Alpha of the mixing, 0 for none.")] = 0.2,
+    teacher_student: Annotated[float, typer.Option(help="Weight of that relational term.")] = 0.7,
+    student_student: Annotated[float, typer.Option(help="Weight of that relational term.")] = 0.7,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Distil a query encoder into the teacher's space, without labels."""
+    require_extra("train", "distill")
+    from encoder.atomic import check_output
+
+    check_output(output, marker="config.json", overwrite=overwrite)
+    from encoder.checkpoint import load_checkpoint
+    from encoder.losses.asymmetric import AsymmetricWeights
+    from encoder.student import StudentRecipe, distil_student
+    from encoder.training import Optimisation
+    from encoder.views import ViewRecipe
+
+    recipe = StudentRecipe(
+        size=size,
+        views_per_image=views,
+        images=images,
+        optimisation=Optimisation(epochs=epochs, lr=lr, head_factor=1.0),
+        weights=AsymmetricWeights(teacher_student, student_student),
+        views=ViewRecipe(mix_alpha=mix),
+        start=start,  # type: ignore[arg-type]
+        seed=seed,
+    )
+    loaded = load_checkpoint(teacher)
+    table = open_split(data, _split_of(loaded))
+    checkpoint, quarantined = distil_student(loaded, table, recipe, output, overwrite=overwrite)
+    _report_quarantine(quarantined)
+    _report_checkpoint(output, checkpoint)
+
+
+@app.command()
+def evaluate(
+    data: Data,
+    teacher: Annotated[Path, typer.Option(help="Checkpoint of the database encoder.")],
+    student: Annotated[Path | None, typer.Option(help="Checkpoint of the query encoder.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "fp32",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the rows here.")
+    ] = None,
+) -> None:
+    """Measure recall on the test classes of the split that the teacher was trained under."""
+    require_extra("export", "evaluate")
+    from encoder.atomic import write_json
+    from encoder.checkpoint import load_checkpoint
+    from encoder.evaluate import evaluate_checkpoints
+
+    loaded = load_checkpoint(teacher)
+    query = load_checkpoint(student) if student else None
+    table = open_split(data, _split_of(loaded))
+    found = evaluate_checkpoints(loaded, query, table, precision=precision)
+    _report_quarantine(found.quarantined)
+    _print_rows(found.rows)
+    if json_file:
+        value = {
+            "rows": [row.to_json() for row in found.rows],
+            "precision": precision,
+            "teacher": loaded.encoder,
+            "student": query.encoder if query else None,
+            "space": loaded.space.id,
+            "data": table.fingerprint(),
+        }
+        write_json(json_file, value)
+
+
+def _split_of(checkpoint: "Checkpoint") -> SplitRule:
+    split = checkpoint.provenance.get("split")
+    return rule_from_json(split) if split else SplitRule()
+
+
+def _report_checkpoint(output: Path, checkpoint: "Checkpoint") -> None:
+    print(f"{output}: {checkpoint.kind}, {checkpoint.preprocess.size} px, {checkpoint.space.dim}-d")
+    print(f"space {checkpoint.space.id}, encoder {checkpoint.encoder}")
+    if checkpoint.alignment:
+        shown = checkpoint.alignment
+        print(
+            f"cosine to the teacher on {shown.images} held-out images: "
+            f"mean {shown.mean_cosine:.3f}, 5th percentile {shown.p5_cosine:.3f}"
+        )
+
+
+def _report_quarantine(quarantined: "Sequence[Quarantined]") -> None:
+    for entry in quarantined:
+        typer.echo(f"set aside: {entry.reason}", err=True)
+
+
+def _print_rows(rows: "Sequence[EvaluationRow]") -> None:
+    names = list(rows[0].figures)
+    width = max(len(row.name) for row in rows)
+    print(" " * width + "".join(f"{name.upper().replace('_AT_', '@'):>8}" for name in names))
+    for row in rows:
+        print(row.name.ljust(width) + "".join(f"{row.figures[name]:8.1f}" for name in names))
+        half = [(row.intervals[n].high - row.intervals[n].low) / 2 for n in names]
+        print(" " * width + "".join(f"   ±{value:4.1f}" for value in half))
+    shown = rows[0]
+    note = f"{shown.queries} queries; ± is half of the 95 % bootstrap interval"
+    if shown.without_answer:
+        note += f"; {shown.without_answer} queries without an answer left out"
+    print(note)

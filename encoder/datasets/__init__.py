@@ -1,0 +1,1 @@
+"""One table of images, one strict checker, and a reader for each layout."""

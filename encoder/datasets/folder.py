@@ -1,0 +1,53 @@
+"""Read a folder of images: one sub-folder a class, or any folder without labels."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from encoder.datasets.table import ImageTable, Row, Split, check_table
+from encoder.errors import PocketlensError
+from encoder.images import SUFFIXES
+
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+
+
+def read_folder(folder: Path) -> ImageTable:
+    """Read every image below `folder`, sorted by path.
+
+    `CLASS/…/image.jpg` gives the label CLASS; where all sub-folders are named train, val or test,
+    `train/CLASS/image.jpg` gives split and label; images directly in the folder have no label.
+    Hidden files and files without an image suffix are passed over.
+
+    Raises:
+        PocketlensError: when the folder is missing, not a folder, or has no image.
+    """
+    if not folder.exists():
+        raise PocketlensError(f"{folder}: no such folder")
+    if not folder.is_dir():
+        raise PocketlensError(f"{folder}: not a folder")
+    below = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    has_splits = bool(below) and all(path.name in _SPLITS for path in below)
+    rows = tuple(_row(parts, has_splits) for parts in sorted(_walk(folder)))
+    table = ImageTable(folder, rows)
+    if not rows:
+        raise PocketlensError(f"{folder}: no images ({', '.join(sorted(SUFFIXES))}) found below")
+    check_table(table, where=str(folder))
+    return table
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, ...]]:
+    for parent, names, files in os.walk(folder, followlinks=True):
+        names[:] = [name for name in names if not name.startswith(".")]
+        parts = Path(parent).relative_to(folder).parts
+        for file in files:
+            if not file.startswith(".") and Path(file).suffix.lower() in SUFFIXES:
+                yield (*parts, file)
+
+
+def _row(parts: tuple[str, ...], has_splits: bool) -> Row:
+    path = "/".join(parts)
+    if has_splits and len(parts) > 1:
+        split = cast(Split, _SPLITS[parts[0]])
+        return Row(path, label=parts[1] if len(parts) > 2 else "", split=split)
+    return Row(path, label=parts[0] if len(parts) > 1 else "")

@@ -1,0 +1,142 @@
+"""The one table that every data set becomes, and the strict check of it."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.errors import PocketlensError
+from encoder.space import canonical_json
+
+Split = Literal["", "train", "val", "test"]
+Role = Literal["", "query", "database"]
+Box = tuple[float, float, float, float]
+_SHOWN = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Name one image: its path under the root, its class, and what it is for.
+
+    An empty `label` means unlabelled, an empty `split` means any, an empty `role` both query and
+    database. `box` is left, top, width and height in pixels.
+    """
+
+    path: str
+    label: str = ""
+    split: Split = ""
+    role: Role = ""
+    box: Box | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTable:
+    """Hold the rows of a data set and the folder that their paths start from."""
+
+    root: Path
+    rows: tuple[Row, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def files(self) -> list[Path]:
+        """Return the full path of every row."""
+        return [self.root / row.path for row in self.rows]
+
+    def select(self, keep: Iterable[int]) -> Self:
+        """Return the table of the rows at these positions, in the order given."""
+        return dataclasses.replace(self, rows=tuple(self.rows[index] for index in keep))
+
+    def split(self, name: Split) -> Self:
+        """Return the rows of one split."""
+        return self.select(index for index, row in enumerate(self.rows) if row.split == name)
+
+    def class_names(self) -> list[str]:
+        """Return the sorted names of the classes."""
+        return sorted({row.label for row in self.rows if row.label})
+
+    def labels(self) -> NDArray[np.int64]:
+        """Return each row's position in `class_names`; −1 where it has no label."""
+        position = {name: index for index, name in enumerate(self.class_names())}
+        return np.array([position.get(row.label, -1) for row in self.rows], np.int64)
+
+    def fingerprint(self) -> str:
+        """Return the sha256 (hex) over rows and file sizes: another image set, another value."""
+        digest = hashlib.sha256()
+        for row, file in zip(self.rows, self.files(), strict=True):
+            size = file.stat().st_size if file.is_file() else -1
+            digest.update(canonical_json([row.path, row.label, row.split, row.role, row.box, size]))
+        return digest.hexdigest()
+
+
+def check_table(table: ImageTable, *, where: str) -> None:
+    """Check every row; `where` names the table in the message.
+
+    Raises:
+        PocketlensError: one line with the first offending rows of the first rule broken.
+    """
+    if not table.rows:
+        raise PocketlensError(f"{where}: no images found")
+    rows = table.rows
+    _refuse(where, "path is empty or leaves the folder", rows, lambda row: _escapes(row.path))
+    _refuse(where, "split is not train, val or test", rows, lambda r: r.split not in get_args(Split))
+    _refuse(where, "role is not query or database", rows, lambda r: r.role not in get_args(Role))
+    _refuse(where, "box is not inside any image", rows, lambda row: not _box_is_sound(row.box))
+    seen: set[str] = set()
+    _refuse(where, "path appears twice", rows, lambda r: r.path in seen or bool(seen.add(r.path)))
+    split_of: dict[str, str] = {}
+    _refuse(
+        where,
+        "class is in two splits",
+        rows,
+        lambda r: bool(r.label) and split_of.setdefault(r.label, r.split) != r.split,
+    )
+    _refuse(where, "file is missing", rows, lambda row: not (table.root / row.path).is_file())
+
+
+def _refuse(where: str, rule: str, rows: Sequence[Row], broken: Callable[[Row], bool]) -> None:
+    bad = [(number, row) for number, row in enumerate(rows, 1) if broken(row)]
+    if bad:
+        shown = "; ".join(
+            f"row {number}: {row.path!r} (label {row.label!r}, split {row.split!r})"
+            for number, row in bad[:_SHOWN]
+        )
+        more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+        raise PocketlensError(f"{where}: {rule}: {shown}{more}")
+
+
+def _escapes(path: str) -> bool:
+    pure = Path(path)
+    return not path or pure.is_absolute() or ".." in pure.parts
+
+
+def _box_is_sound(box: Box | None) -> bool:
+    if box is None:
+        return True
+    left, top, width, height = box
+    return bool(np.isfinite(box).all()) and min(left, top) >= 0 and min(width, height) > 0
+
+
+def check_trainable(table: ImageTable, *, where: str) -> None:
+    """Refuse a training set from which no metric can be learnt.
+
+    Raises:
+        PocketlensError: when there are fewer than two classes, or a class has a single image.
+    """
+    names, counts = np.unique([row.label for row in table.rows if row.label], return_counts=True)
+    if len(names) < 2:
+        raise PocketlensError(
+            f"{where}: {len(names)} class to train on; put the images of each class "
+            "in a folder of its own, at least two classes"
+        )
+    single = names[counts < 2]
+    if len(single):
+        shown = ", ".join(single[:_SHOWN])
+        raise PocketlensError(
+            f"{where}: {len(single)} class(es) with one image only ({shown}); "
+            "add images or take these classes out"
+        )

@@ -1,0 +1,27 @@
+"""Errors that a user can mend: one clear line each, exit code 2."""
+
+import importlib.util
+
+
+class PocketlensError(Exception):
+    """Say in one line what is wrong with which file, field or flag, and what to do."""
+
+
+class BadImageError(PocketlensError):
+    """Say why one image cannot be used; bulk jobs quarantine it and go on."""
+
+
+_EXTRAS = {
+    "train": ("torch", "timm", "pytorch_metric_learning"),
+    "export": ("torch", "timm", "onnx", "onnxscript"),
+    "server": ("faiss",),
+}
+
+
+def require_extra(extra: str, purpose: str) -> None:
+    """Raise `PocketlensError` naming the extra when one of its packages is not installed."""
+    for package in _EXTRAS[extra]:
+        if importlib.util.find_spec(package) is None:
+            raise PocketlensError(
+                f"{purpose} needs the package {package}: pip install 'pocketlens[{extra}]'"
+            )

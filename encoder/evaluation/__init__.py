@@ -1,0 +1,1 @@
+"""Measure retrieval: numpy in, numpy out."""

@@ -1,0 +1,208 @@
+"""Decoded training images on disk, memory-mapped: decoded once, read at memory speed.
+
+Used where a run reads every image many times. A cache is keyed by the files (path, size, time of
+change) and the side kept, written atomically, and the oldest caches go when the bound is reached.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from encoder.atomic import new_folder, read_json, write_json
+from encoder.embed import Quarantined
+from encoder.errors import BadImageError
+from encoder.images import decode_image
+from encoder.memory import count_cores
+from encoder.preprocess import Pixels, Preprocess
+from encoder.space import canonical_json
+
+_MANIFEST, _PIXELS, _SHAPES = "cache.json", "pixels.bin", "shapes.npy"
+_CHUNK = 256
+
+
+def cache_folder() -> Path:
+    """Return where caches lie: `POCKETLENS_CACHE`, else the user's cache folder."""
+    named = os.environ.get("POCKETLENS_CACHE")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "pocketlens"
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """Give decoded images by position: from the cache where there is one, else from the files.
+
+    `positions` are the rows that could be read; the others are in `quarantined`.
+    """
+
+    files: tuple[Path, ...]
+    side: int
+    positions: NDArray[np.int64]
+    quarantined: tuple[Quarantined, ...]
+    shapes: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    pixels: NDArray[np.uint8] | None
+
+    def __getitem__(self, position: int) -> Pixels:
+        """Return uint8 `[height, width, 3]`; the shorter side is at most `side`."""
+        if self.pixels is None:
+            return _decode(self.files[position], self.side)
+        height, width = self.shapes[position]
+        start = self.offsets[position]
+        return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
+
+    def aspects(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return width ÷ height of the images at these positions."""
+        return self.shapes[positions, 1] / self.shapes[positions, 0]
+
+
+def open_images(
+    files: Sequence[Path],
+    *,
+    side: int,
+    folder: Path | None = None,
+    max_bytes: int = 16 << 30,
+    advance: Callable[[int], None] = lambda count: None,
+) -> DecodedImages:
+    """Open the cache of these files, building it first where it is missing.
+
+    Where the pixels exceed `max_bytes`, or the disk is full, images are decoded at each use.
+    """
+    home = (folder or cache_folder()) / "decoded"
+    entry = home / _key(files, side)
+    if not (entry / _MANIFEST).is_file():
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            _evict(home, max_bytes)
+            _build(files, side, entry, max_bytes, advance)
+        except (_DoesNotFitError, OSError):
+            return _without_cache(files, side, advance)
+    else:
+        advance(len(files))
+        os.utime(entry)
+    shapes: NDArray[np.int64] = np.load(entry / _SHAPES, allow_pickle=False)
+    listed = read_json(entry / _MANIFEST)["quarantined"]
+    pixels = np.memmap(entry / _PIXELS, np.uint8, "r") if shapes.any() else None
+    return _gather(files, side, shapes, [Quarantined(*fields) for fields in listed], pixels)
+
+
+def _gather(
+    files: Sequence[Path],
+    side: int,
+    shapes: NDArray[np.int64],
+    quarantined: list[Quarantined],
+    pixels: NDArray[np.uint8] | None,
+) -> DecodedImages:
+    sizes = shapes.prod(axis=1) * 3
+    return DecodedImages(
+        files=tuple(files),
+        side=side,
+        positions=np.flatnonzero(shapes[:, 0]),
+        quarantined=tuple(quarantined),
+        shapes=shapes,
+        offsets=sizes.cumsum() - sizes,
+        pixels=None if pixels is None else np.asarray(pixels),
+    )
+
+
+class _DoesNotFitError(Exception):
+    """The pixels exceed the bound."""
+
+
+def _key(files: Sequence[Path], side: int) -> str:
+    digest = hashlib.sha256(canonical_json(["v1", side]))
+    for file in files:
+        try:
+            stat = file.stat()
+            facts = [str(file.resolve()), stat.st_size, stat.st_mtime_ns]
+        except OSError:
+            facts = [str(file), -1, -1]
+        digest.update(canonical_json(facts))
+    return digest.hexdigest()[:32]
+
+
+def _decode(file: Path, side: int) -> Pixels:
+    # A reduced decode keeps twice its target, so half the side keeps the side.
+    image = decode_image(file, target=Preprocess(size=max(16, side // 2), fit="crop"))
+    height, width = image.shape[:2]
+    shorter = min(height, width)
+    if shorter <= side:
+        return image
+    smaller = (round(width * side / shorter), round(height * side / shorter))
+    return np.asarray(Image.fromarray(image).resize(smaller, Image.Resampling.BILINEAR))
+
+
+def _decode_all(
+    files: Sequence[Path], side: int, advance: Callable[[int], None]
+) -> Iterator[tuple[int, Pixels | str]]:
+    """Yield position and image, or the reason why there is none, in order."""
+
+    def attempt(file: Path) -> Pixels | str:
+        try:
+            return _decode(file, side)
+        except BadImageError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(count_cores()) as pool:
+        for first in range(0, len(files), _CHUNK):
+            chunk = files[first : first + _CHUNK]
+            yield from enumerate(pool.map(attempt, chunk), first)
+            advance(len(chunk))
+
+
+def _build(
+    files: Sequence[Path],
+    side: int,
+    entry: Path,
+    max_bytes: int,
+    advance: Callable[[int], None],
+) -> None:
+    shapes = np.zeros((len(files), 2), np.int64)
+    quarantined: list[tuple[int, str, str]] = []
+    written = 0
+    with new_folder(entry, marker=_MANIFEST, overwrite=True) as scratch:
+        with (scratch / _PIXELS).open("wb") as pixels:
+            for position, image in _decode_all(files, side, advance):
+                if isinstance(image, str):
+                    quarantined.append((position, str(files[position]), image))
+                    continue
+                shapes[position] = image.shape[:2]
+                written += pixels.write(np.ascontiguousarray(image).data)
+                if written > max_bytes:
+                    raise _DoesNotFitError
+        np.save(scratch / _SHAPES, shapes, allow_pickle=False)
+        write_json(scratch / _MANIFEST, {"images": len(files), "quarantined": quarantined})
+
+
+def _without_cache(
+    files: Sequence[Path], side: int, advance: Callable[[int], None]
+) -> DecodedImages:
+    shapes = np.zeros((len(files), 2), np.int64)
+    quarantined: list[Quarantined] = []
+    for position, image in _decode_all(files, side, advance):
+        if isinstance(image, str):
+            quarantined.append(Quarantined(position, str(files[position]), image))
+        else:
+            shapes[position] = image.shape[:2]
+    return _gather(files, side, shapes, quarantined, None)
+
+
+def _evict(home: Path, max_bytes: int) -> None:
+    """Remove the caches used longest ago until half of the bound is free."""
+    entries = sorted((p for p in home.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
+    sizes = [sum(file.stat().st_size for file in entry.iterdir()) for entry in entries]
+    total = sum(sizes)
+    for entry, size in zip(entries, sizes, strict=True):
+        if total <= max_bytes // 2:
+            return
+        shutil.rmtree(entry, ignore_errors=True)
+        total -= size

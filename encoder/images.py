@@ -1,0 +1,127 @@
+"""The only decoder: any picture a person may hand in becomes upright 8-bit RGB, or a reason."""
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from encoder.errors import BadImageError
+from encoder.preprocess import Pixels, Preprocess
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+# How many pixels per target pixel a reduced JPEG keeps along each side: enough that the result
+# stays within a grey level or two of the full decode.
+_MARGIN = 2
+_EXIF_ORIENTATION = 0x0112
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Bound what is decoded, judged from the header before any pixel is read."""
+
+    max_pixels: int = 80_000_000
+    max_bytes: int = 128 << 20
+    min_side: int = 2
+
+
+def decode_image(
+    source: Path | bytes, *, target: Preprocess | None = None, limits: Limits | None = None
+) -> Pixels:
+    """Decode a file or its bytes to upright RGB, uint8 `[height, width, 3]`.
+
+    EXIF rotation is applied, transparency laid on white, palette, grey and CMYK converted, 16-bit
+    scaled to 8. With `target` a JPEG is decoded at 1/2, 1/4 or 1/8 scale where the crop that the
+    target needs still has at least twice its pixels along each side.
+
+    Raises:
+        BadImageError: naming the file and the reason.
+    """
+    limits = limits or Limits()
+    name = str(source) if isinstance(source, Path) else "image"
+    try:
+        data = _read(source, limits, name)
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check_header(image, limits, name)
+            if target is not None and image.format in ("JPEG", "MPO"):
+                _reduce(image, target)
+            return _to_rgb(_upright(image), name)
+    except BadImageError:
+        raise
+    except UnidentifiedImageError:
+        raise BadImageError(f"{name}: not an image that can be read") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise BadImageError(f"{name}: more than {limits.max_pixels:,} pixels") from None
+    except FileNotFoundError:
+        raise BadImageError(f"{name}: no such file") from None
+    except (OSError, ValueError, SyntaxError, EOFError, ArithmeticError) as error:
+        raise BadImageError(f"{name}: damaged image ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+
+
+def _read(source: Path | bytes, limits: Limits, name: str) -> bytes:
+    if isinstance(source, bytes):
+        size, data = len(source), source
+    else:
+        size = source.stat().st_size
+        data = source.read_bytes() if size <= limits.max_bytes else b""
+    if size > limits.max_bytes:
+        raise BadImageError(f"{name}: larger than {limits.max_bytes >> 20} MiB")
+    if not data:
+        raise BadImageError(f"{name}: empty file")
+    return data
+
+
+def _check_header(image: Image.Image, limits: Limits, name: str) -> None:
+    width, height = image.size
+    if width * height > limits.max_pixels:
+        raise BadImageError(f"{name}: {width}×{height} is more than {limits.max_pixels:,} pixels")
+    if min(width, height) < limits.min_side:
+        raise BadImageError(f"{name}: {width}×{height} is too small")
+
+
+def _reduce(image: Any, target: Preprocess) -> None:
+    """Ask the JPEG decoder for the smallest scale whose crop keeps the pixels that are needed."""
+    left, top, right, bottom = target.crop_box(*image.size)
+    for scale in (8, 4, 2):
+        if min(right - left, bottom - top) // scale >= _MARGIN * target.size:
+            width, height = image.size
+            image.draft(None, (-(-width // scale), -(-height // scale)))
+            return
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF rotation; ignore EXIF that is damaged, as viewers do."""
+    image.load()
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # Pillow's EXIF reader raises many kinds on damaged blocks
+        return image
+    return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
+
+
+def _to_rgb(image: Image.Image, name: str) -> Pixels:
+    if image.mode in ("RGB", "L"):
+        return np.asarray(image.convert("RGB"))
+    if image.mode.startswith("I"):
+        image = _from_16_bit(image)
+    elif image.mode == "F":
+        raise BadImageError(f"{name}: floating-point pixels have no stated range; save as 8-bit")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        image = Image.alpha_composite(white, layer)
+    return np.asarray(image.convert("RGB"))
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    # A 32-bit mode may hold plain 8-bit values.
+    scale = 257 if image.mode != "I" or values.max(initial=0) > 255 else 1
+    return Image.fromarray((values.clip(0, 255 * scale) // scale).astype(np.uint8))

@@ -1,0 +1,131 @@
+"""The embedding model: trunk → pooling → norm → projection → unit vector."""
+
+import contextlib
+import copy
+import dataclasses
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from encoder.backbones import DEFAULT_TRUNK, build_trunk
+from encoder.errors import PocketlensError
+
+Pooling = Literal["avg", "gem"]
+BatchNorm = Literal["folded", "trained"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """Name everything needed to build the model before its weights are loaded.
+
+    `batch_norm` folded freezes the trunk's batch norms by folding them into the convolutions
+    before them, as part of the architecture: a third faster to train on a CPU than norms that
+    are trained, and better where batches are small. Trained keeps them.
+    """
+
+    trunk: str = DEFAULT_TRUNK
+    pooling: Pooling = "avg"
+    dim: int = 512
+    batch_norm: BatchNorm = "folded"
+
+    def __post_init__(self) -> None:
+        for name, kind in (("pooling", Pooling), ("batch_norm", BatchNorm)):
+            if getattr(self, name) not in get_args(kind):
+                known = ", ".join(get_args(kind))
+                raise PocketlensError(f"{name} {getattr(self, name)!r} is not one of {known}")
+        if not 8 <= self.dim <= 4096:
+            raise PocketlensError(f"dim {self.dim} is not between 8 and 4096")
+
+
+class GeM(nn.Module):
+    """Pool by a generalised mean with one learnt exponent (Radenović et al., 2018)."""
+
+    def __init__(self, exponent: float = 3.0) -> None:
+        super().__init__()
+        self.exponent = nn.Parameter(torch.tensor(exponent))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Pool `[n, c, h, w]` to `[n, c]`."""
+        powered = features.clamp(min=1e-6).pow(self.exponent)
+        return powered.mean(dim=(2, 3)).pow(1.0 / self.exponent)
+
+
+class EmbeddingModel(nn.Module):
+    """Map normalised images `[n, 3, h, w]` to unit vectors `[n, dim]`."""
+
+    def __init__(self, architecture: Architecture, trunk: nn.Module | None = None) -> None:
+        """Build the model; `trunk` is one with weights, not yet folded, where training starts."""
+        super().__init__()
+        built = trunk if trunk is not None else build_trunk(architecture.trunk)
+        width: int = built.num_features  # type: ignore[assignment]
+        if architecture.batch_norm == "folded":
+            built = fold_batch_norm(built, architecture.trunk)
+        self.trunk = built
+        self.pool = GeM() if architecture.pooling == "gem" else None
+        # Without affine: zero is then a meaningful threshold for sign codes (Zhai & Wu, §3).
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.projection = nn.Linear(width, architecture.dim, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return L2-normalised embeddings."""
+        features = self.trunk(images)
+        pooled = features.mean(dim=(2, 3)) if self.pool is None else self.pool(features)
+        return functional.normalize(self.projection(self.norm(pooled.float())), dim=1)
+
+
+def fold_batch_norm(trunk: nn.Module, name: str) -> nn.Module:
+    """Return a copy of a trunk in eval mode with each batch norm folded into its convolution.
+
+    Raises:
+        PocketlensError: when the copy does not agree with the trunk (not laid out conv → norm).
+    """
+    plain = copy.deepcopy(trunk).eval()
+    folded = copy.deepcopy(plain)
+    with torch.no_grad():
+        _fold_children(folded)
+        probe = torch.linspace(-1, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
+        expected, found = plain(probe).flatten(1), folded(probe).flatten(1)
+        agrees = torch.allclose(
+            found, expected, rtol=1e-3, atol=1e-3 * float(expected.std() + 1e-6)
+        )
+    if not agrees:
+        raise PocketlensError(
+            f"trunk {name!r}: its batch norms cannot be folded; train with --batch-norm trained"
+        )
+    return folded
+
+
+def fold_for_inference(model: EmbeddingModel, architecture: Architecture) -> EmbeddingModel:
+    """Return a copy in eval mode, its batch norms folded where they can be."""
+    copied = copy.deepcopy(model).eval()
+    if architecture.batch_norm == "trained":
+        # A trunk that cannot be folded runs as it is, only slower.
+        with contextlib.suppress(PocketlensError):
+            copied.trunk = fold_batch_norm(copied.trunk.cpu(), architecture.trunk)
+    return copied
+
+
+def _fold_children(module: nn.Module) -> None:
+    previous: tuple[str, nn.Module] | None = None
+    for name, child in list(module.named_children()):
+        if (
+            isinstance(child, nn.BatchNorm2d)
+            and previous is not None
+            and isinstance(previous[1], nn.Conv2d)
+            and previous[1].out_channels == child.num_features
+        ):
+            setattr(module, previous[0], fuse_conv_bn_eval(previous[1], child))
+            setattr(module, name, _activation(child))
+            previous = None
+            continue
+        _fold_children(child)
+        previous = (name, child)
+
+
+def _activation(norm: Any) -> nn.Module:
+    """Return what timm packs behind the norm (its activation), or nothing."""
+    act = getattr(norm, "act", None)
+    return act if isinstance(act, nn.Module) else nn.Identity()

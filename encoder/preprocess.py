@@ -1,0 +1,112 @@
+"""The one definition of the way from pixels to network input, as data, with its reference."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from encoder.errors import PocketlensError
+
+Fit = Literal["squash", "crop"]
+Box = tuple[float, float, float, float]
+Pixels = NDArray[np.uint8]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocess:
+    """Describe the input of an encoder.
+
+    `fit` squash takes the centred `crop` fraction of both sides; crop takes the centred square of
+    `crop` times the shorter side. The box is resized to `size` × `size` (bilinear, antialiased),
+    and channels become (pixel − mean) / std with pixels in 0..255.
+    """
+
+    size: int
+    fit: Fit = "squash"
+    crop: float = 1.0
+    mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
+    std: tuple[float, float, float] = (128.0, 128.0, 128.0)
+    interpolation: Literal["bilinear"] = "bilinear"
+    antialias: Literal[True] = True
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.size <= 2048:
+            raise PocketlensError(f"input size {self.size} is not between 16 and 2048")
+        if self.fit not in get_args(Fit):
+            raise PocketlensError(f"fit {self.fit!r} is not one of {', '.join(get_args(Fit))}")
+        if not 0.1 <= self.crop <= 1.0:
+            raise PocketlensError(f"crop fraction {self.crop} is not between 0.1 and 1")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the preprocessing as plain JSON values."""
+        value = dataclasses.asdict(self)
+        return {**value, "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], where: str) -> Self:
+        """Read a preprocessing; `where` names the file in an error."""
+        try:
+            red, green, blue = map(float, value["mean"])
+            std_red, std_green, std_blue = map(float, value["std"])
+            if value["interpolation"] != "bilinear" or value["antialias"] is not True:
+                raise ValueError("only bilinear antialiased resizing is known")
+            return cls(
+                size=int(value["size"]),
+                fit=value["fit"],
+                crop=float(value["crop"]),
+                mean=(red, green, blue),
+                std=(std_red, std_green, std_blue),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise PocketlensError(f"{where}: not a preprocessing ({error!r})") from None
+
+    def resized(self, size: int) -> Self:
+        """Return the same preprocessing at another input size."""
+        return dataclasses.replace(self, size=size)
+
+    def crop_box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Return the box that is needed of an image: left, top, right, bottom in whole pixels."""
+        if self.fit == "crop":
+            width_kept = height_kept = _share(min(width, height), self.crop)
+        else:
+            width_kept, height_kept = _share(width, self.crop), _share(height, self.crop)
+        left, top = (width - width_kept) // 2, (height - height_kept) // 2
+        return left, top, left + width_kept, top + height_kept
+
+
+CROP_STEPS = 1 << 16
+
+
+def crop_steps(crop: float) -> int:
+    """Return the crop fraction in 1/65536, so that every platform rounds alike."""
+    return round(crop * CROP_STEPS)
+
+
+def _share(length: int, crop: float) -> int:
+    """Return round(length · crop) in whole-number arithmetic, at least 1."""
+    return max(1, (length * crop_steps(crop) + CROP_STEPS // 2) // CROP_STEPS)
+
+
+def resize_box(image: Pixels, box: Box, size: int) -> Pixels:
+    """Resize the box (pixels, fractions allowed) of an RGB image to uint8 `[size, size, 3]`."""
+    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(resized)
+
+
+def prepare(image: Pixels, preprocess: Preprocess) -> Pixels:
+    """Crop and resize one RGB image uint8 `[height, width, 3]` to `[size, size, 3]`."""
+    height, width = image.shape[:2]
+    left, top, right, bottom = preprocess.crop_box(width, height)
+    cropped = image[top:bottom, left:right]
+    box = (0.0, 0.0, float(right - left), float(bottom - top))
+    return resize_box(np.ascontiguousarray(cropped), box, preprocess.size)
+
+
+def normalise(batch: Pixels, preprocess: Preprocess) -> NDArray[np.float32]:
+    """Normalise uint8 `[n, size, size, 3]` to the network's float32 `[n, 3, size, size]`."""
+    mean = np.asarray(preprocess.mean, np.float32)
+    std = np.asarray(preprocess.std, np.float32)
+    return np.ascontiguousarray(((batch - mean) / std).transpose(0, 3, 1, 2), dtype=np.float32)

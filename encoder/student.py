@@ -1,0 +1,187 @@
+"""Distil the query encoder: the teacher's space at a smaller input (Suma & Tolias, 2023)."""
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from encoder.atomic import new_folder
+from encoder.checkpoint import CONFIG, METRICS, Alignment, Checkpoint, save_checkpoint
+from encoder.datasets.table import ImageTable
+from encoder.embed import Quarantined, embed_all
+from encoder.errors import PocketlensError
+from encoder.image_cache import DecodedImages, open_images
+from encoder.inference import Inference, embed_with, normalise_pixels, prepare_inference
+from encoder.losses.asymmetric import AsymmetricWeights, asymmetric_loss, asymmetric_terms
+from encoder.model import EmbeddingModel
+from encoder.preprocess import Preprocess
+from encoder.progress import track
+from encoder.teacher import head_of, start_model
+from encoder.training import (
+    MetricLog,
+    Optimisation,
+    ViewCutter,
+    parameter_groups,
+    run_training,
+    seed_everything,
+)
+from encoder.views import ViewRecipe, sample_views
+
+
+@dataclasses.dataclass(frozen=True)
+class StudentRecipe:
+    """Hold every choice of a student's training; `start` says whose weights it starts from."""
+
+    size: int = 112
+    views_per_image: int = 2
+    images: int = 32
+    optimisation: Optimisation = Optimisation(epochs=6, lr=1e-3, head_factor=1.0)
+    weights: AsymmetricWeights = AsymmetricWeights()
+    views: ViewRecipe = ViewRecipe()
+    start: Literal["teacher", "imagenet"] = "teacher"
+    teacher_precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.views_per_image <= 32 or not 1 <= self.images <= 1024:
+            raise PocketlensError("--views must be in 1..32 and --images in 1..1024")
+        if self.start not in ("teacher", "imagenet"):
+            raise PocketlensError(f"--start {self.start!r} is not teacher or imagenet")
+
+
+def distil_student(
+    teacher: Checkpoint,
+    table: ImageTable,
+    recipe: StudentRecipe,
+    output: Path,
+    *,
+    overwrite: bool = False,
+) -> tuple[Checkpoint, tuple[Quarantined, ...]]:
+    """Train a student of the teacher on the table's training images and write its checkpoint.
+
+    Labels are not used. The student carries the teacher's space; its alignment is measured on
+    validation images, which it never saw. Returns it and the images that could not be read.
+
+    Raises:
+        PocketlensError: when the student is not smaller than a sound input, there are no
+            images, or the output must not be replaced.
+    """
+    rng = seed_everything(recipe.seed)
+    training = table.select(i for i, row in enumerate(table.rows) if row.split in ("", "train"))
+    if not len(training):
+        raise PocketlensError(f"{table.root}: no training images to distil on")
+    preprocess = teacher.preprocess.resized(recipe.size)
+    views = dataclasses.replace(recipe.views, fit=preprocess.fit)
+    recipe = dataclasses.replace(recipe, views=views)
+    with new_folder(output, marker=CONFIG, overwrite=overwrite) as folder:
+        with track("reading images", len(training)) as advance:
+            side = 2 * teacher.preprocess.size
+            images = open_images(training.files(), side=side, advance=advance)
+        if not len(images.positions):
+            raise PocketlensError(f"{table.root}: none of the {len(training)} images can be read")
+        guide = prepare_inference(teacher, precision=recipe.teacher_precision)
+        model = _start(teacher, recipe)
+        model = model.to(guide.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        log = MetricLog(folder / METRICS)
+        _optimise(model, guide, preprocess, images, recipe, rng, log)
+        student = Checkpoint(
+            model.cpu().eval(),
+            teacher.architecture,
+            preprocess,
+            teacher.space,
+            "student",
+            provenance=_provenance(teacher, recipe, table),
+        )
+        held_out = table.split("val") if len(table.split("val")) else training
+        student.alignment = measure_alignment(student, teacher, held_out)
+        log.write(**dataclasses.asdict(student.alignment))
+        save_checkpoint(student, folder)
+        log.close()
+    return student, images.quarantined
+
+
+def _start(teacher: Checkpoint, recipe: StudentRecipe) -> EmbeddingModel:
+    if recipe.start == "teacher":
+        return copy.deepcopy(teacher.model)
+    return start_model(teacher.architecture, "")
+
+
+def _optimise(
+    model: EmbeddingModel,
+    guide: Inference,
+    preprocess: Preprocess,
+    images: DecodedImages,
+    recipe: StudentRecipe,
+    rng: np.random.Generator,
+    log: MetricLog,
+) -> None:
+    count = min(recipe.images, len(images.positions))
+    steps = max(1, round(recipe.optimisation.epochs * len(images.positions) / count))
+    cutter = ViewCutter(images)
+    repeats, device = recipe.views_per_image, guide.device
+
+    def compute_loss(chosen: NDArray[np.int64]) -> tuple[Tensor, dict[str, float], int]:
+        positions = np.repeat(images.positions[chosen], repeats)
+        views = sample_views(
+            recipe.views, images.aspects(positions), rng, population=len(images.positions)
+        )
+        large = cutter.cut(positions, views, guide.preprocess.size, device)
+        small = cutter.cut(positions, views, preprocess.size, device)
+        # Cloned out of inference mode, so that autograd may save it.
+        target = guide.embed_pixels(large).clone().reshape(len(chosen), repeats, -1)
+        own = model(normalise_pixels(small, preprocess)).reshape(len(chosen), repeats, -1)
+        terms = asymmetric_terms(own, target)
+        loss = asymmetric_loss(terms, recipe.weights) / len(chosen)
+        with torch.no_grad():
+            figures = {name: float(term) / len(chosen) for name, term in terms.items()}
+            figures["cosine"] = float((own * target).sum(-1).mean())
+        return loss, figures, len(chosen)
+
+    model.train()
+    settings = recipe.optimisation
+    modules = [(model.trunk, 1.0), (head_of(model), settings.head_factor)]
+    groups = parameter_groups(modules, settings)
+    with track(f"distilling the {preprocess.size} px student", steps * count) as advance:
+        drawn = _shuffle(len(images.positions), count, rng)
+        run_training(steps, drawn, compute_loss, groups, recipe.optimisation, log, advance)
+    cutter.close()
+
+
+def _shuffle(total: int, count: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Yield batches of distinct images, every image once before any comes again."""
+    order = rng.permutation(total)
+    while True:
+        while len(order) < count:
+            order = np.concatenate([order, rng.permutation(total)])
+        batch, order = order[:count], order[count:]
+        yield batch
+
+
+def measure_alignment(student: Checkpoint, teacher: Checkpoint, table: ImageTable) -> Alignment:
+    """Measure the cosine of student and teacher vectors of the same whole images."""
+    own = embed_all(table.files(), student.preprocess, embed_with(student))
+    reference = embed_all(table.files(), teacher.preprocess, embed_with(teacher))
+    if not len(own.positions):
+        raise PocketlensError(f"{table.root}: no readable image to measure the alignment on")
+    return Alignment.measure(own.vectors, reference.vectors, teacher.encoder)
+
+
+def _provenance(teacher: Checkpoint, recipe: StudentRecipe, table: ImageTable) -> dict[str, Any]:
+    return {
+        "recipe": dataclasses.asdict(recipe),
+        "seed": recipe.seed,
+        "split": teacher.provenance.get("split"),
+        "trained_on": teacher.provenance.get("trained_on", []),
+        "teacher": {"encoder": teacher.encoder, "size": teacher.preprocess.size},
+        "data": {
+            "source": table.root.name,
+            "images": len(table),
+            "fingerprint": table.fingerprint(),
+        },
+    }

@@ -1,0 +1,155 @@
+"""The one training loop: batches of views, schedule, metric log, and a stop at the first NaN."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from encoder.errors import PocketlensError
+from encoder.image_cache import DecodedImages
+from encoder.memory import count_cores
+from encoder.progress import Advance
+from encoder.views import Views, colour_and_mix, cut_view, needs_partner
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimisation:
+    """Set AdamW and its one-cycle schedule; the projection learns `head_factor` times faster."""
+
+    epochs: float
+    lr: float
+    head_factor: float = 3.0
+    weight_decay: float = 1e-4
+    warm_up: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "lr", "head_factor"):
+            if getattr(self, name) <= 0:
+                raise PocketlensError(f"{name} must be positive")
+
+
+def seed_everything(seed: int) -> np.random.Generator:
+    """Seed torch and the global numpy state (which the PK sampler reads); return our own source."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    return np.random.default_rng(seed)
+
+
+class ViewCutter:
+    """Cut batches of views from decoded images on all cores.
+
+    On a CPU the network uses the same cores, so cutting and training alternate.
+    """
+
+    def __init__(self, images: DecodedImages) -> None:
+        self.images = images
+        self._pool = ThreadPoolExecutor(count_cores())
+
+    def cut(
+        self, positions: NDArray[np.int64], views: Views, size: int, device: torch.device
+    ) -> Tensor:
+        """Return the views of the images at these positions: float `[n, size, size, 3]`, 0..255.
+
+        A view's partner is a position among the images' readable ones.
+        """
+        mixed = needs_partner(views)
+        partners = self.images.positions[views["partner"][mixed]]
+        every = np.concatenate([positions, partners])
+        every_view = np.concatenate([views, views[mixed]])
+        cuts = np.stack(list(self._pool.map(self._one, every, every_view, [size] * len(every))))
+        pixels = torch.from_numpy(cuts).to(device, non_blocking=True)
+        return colour_and_mix(pixels[: len(views)], pixels[len(views) :], views)
+
+    def _one(self, position: int, view: np.void, size: int) -> NDArray[np.uint8]:
+        return cut_view(self.images[position], view, size)
+
+    def close(self) -> None:
+        """Stop the worker threads."""
+        self._pool.shutdown()
+
+
+class MetricLog:
+    """Append one JSON object a line, flushed, so that a killed run leaves what it measured."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file.open("a", encoding="utf-8")
+        self._started = time.monotonic()
+
+    def write(self, **values: Any) -> None:
+        """Write the values with the seconds since the start."""
+        line = {"seconds": round(time.monotonic() - self._started, 2), **values}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def parameter_groups(
+    modules: list[tuple[nn.Module, float]], settings: Optimisation
+) -> list[dict[str, Any]]:
+    """Return optimiser groups for modules and how much faster than `lr` each learns.
+
+    Vectors and scalars (biases, exponents) are not decayed.
+    """
+    groups = []
+    for module, factor in modules:
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        for chosen, decay in (
+            ([p for p in parameters if p.ndim > 1], settings.weight_decay),
+            ([p for p in parameters if p.ndim <= 1], 0.0),
+        ):
+            if chosen:
+                groups.append({"params": chosen, "lr": settings.lr * factor, "weight_decay": decay})
+    return groups
+
+
+def run_training(
+    steps: int,
+    batches: Iterator[Any],
+    compute_loss: Callable[[Any], tuple[Tensor, dict[str, float], int]],
+    groups: list[dict[str, Any]],
+    settings: Optimisation,
+    log: MetricLog,
+    advance: Advance,
+    *,
+    log_every: int = 10,
+    after_step: Callable[[int], None] = lambda step: None,
+) -> None:
+    """Optimise for `steps` steps.
+
+    `compute_loss` returns the loss, the figures to log, and how many images the batch held.
+
+    Raises:
+        PocketlensError: when the loss is no longer a number, naming the step.
+    """
+    optimiser = torch.optim.AdamW(groups)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=[group["lr"] for group in groups],
+        total_steps=max(steps, 2),
+        pct_start=settings.warm_up,
+    )
+    for step in range(1, steps + 1):
+        loss, figures, images = compute_loss(next(batches))
+        if not bool(torch.isfinite(loss)):
+            raise PocketlensError(
+                f"the loss is {float(loss)} at step {step} of {steps}; lower --lr and train again"
+            )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        advance(images, **figures)
+        if step % log_every == 0 or step == steps:
+            log.write(step=step, steps=steps, lr=schedule.get_last_lr()[0], **figures)
+        after_step(step)

@@ -1,0 +1,158 @@
+"""Coupled views: an augmentation sampled once as numbers and applied at any size.
+
+Teacher and student must see the same view (Suma & Tolias, 2023, §3.2): the same region, flip,
+colours and mixing partner, differing in resolution only. The published code reseeds generators to
+get there; here a view is data, so it can be stored, tested and applied again.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from encoder.errors import PocketlensError
+from encoder.preprocess import Fit, Pixels, resize_box
+
+# box: left, top, width, height as fractions of the image; jitter: brightness, contrast,
+# saturation (factors) and hue (turns); partner: row to mix in, −1 for none; weight: share of the
+# image itself in the mix.
+VIEW = np.dtype(
+    [
+        ("box", "<f4", 4),
+        ("flip", "?"),
+        ("jitter", "<f4", 4),
+        ("partner", "<i8"),
+        ("weight", "<f4"),
+    ]
+)
+Views = NDArray[np.void]
+
+_LUMA = np.array([0.299, 0.587, 0.114])
+_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+_TO_RGB = np.linalg.inv(_TO_YIQ)
+# A partner weighing less than half a grey level cannot be seen.
+_UNSEEN = 0.5 / 255
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewRecipe:
+    """Bound the random numbers of a view; defaults after torchvision and the paper's recipe.
+
+    With `fit` squash the box keeps the image's own aspect times a factor from `ratio`; with crop
+    its aspect in pixels is drawn from `ratio`. `mix_alpha` 0 mixes nothing.
+    """
+
+    scale: tuple[float, float] = (0.25, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    brightness: float = 0.3
+    contrast: float = 0.3
+    saturation: float = 0.3
+    hue: float = 0.05
+    mix_alpha: float = 0.2
+    fit: Fit = "squash"
+
+    def __post_init__(self) -> None:
+        low, high = self.scale
+        if not 0 < low <= high <= 1:
+            raise PocketlensError(f"view scale {self.scale} must rise within 0..1")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise PocketlensError(f"view ratio {self.ratio} must rise and be positive")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise PocketlensError(f"view {name} {getattr(self, name)} is not in 0..1")
+        if not 0 <= self.hue <= 0.5 or not 0 <= self.flip <= 1 or self.mix_alpha < 0:
+            raise PocketlensError("view hue must be in 0..0.5, flip in 0..1, mix_alpha at least 0")
+
+
+def sample_views(
+    recipe: ViewRecipe,
+    aspects: NDArray[np.floating],
+    rng: np.random.Generator,
+    *,
+    population: int = 0,
+) -> Views:
+    """Draw one view for each image of the given aspect (width ÷ height).
+
+    Mixing partners are drawn from `range(population)`.
+    """
+    count = len(aspects)
+    views = np.zeros(count, VIEW)
+    area = rng.uniform(*recipe.scale, count)
+    ratio = np.exp(rng.uniform(math.log(recipe.ratio[0]), math.log(recipe.ratio[1]), count))
+    if recipe.fit == "crop":
+        ratio = ratio / aspects
+    width = np.minimum(np.sqrt(area * ratio), 1.0)
+    height = np.minimum(np.sqrt(area / ratio), 1.0)
+    left, top = rng.uniform(0, 1, (2, count)) * (1 - np.stack([width, height]))
+    views["box"] = np.stack([left, top, width, height], axis=1)
+    views["flip"] = rng.random(count) < recipe.flip
+    spread = np.array([recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue])
+    views["jitter"] = np.array([1, 1, 1, 0]) + rng.uniform(-1, 1, (count, 4)) * spread
+    views["partner"], views["weight"] = -1, 1.0
+    if recipe.mix_alpha > 0 and population > 0:
+        views["partner"] = rng.integers(0, population, count)
+        views["weight"] = rng.beta(recipe.mix_alpha, recipe.mix_alpha, count)
+    return views
+
+
+def needs_partner(views: Views) -> NDArray[np.bool_]:
+    """Return which views have a partner that can be seen."""
+    return (views["partner"] >= 0) & (views["weight"] < 1 - _UNSEEN)
+
+
+def cut_view(image: Pixels, view: np.void, size: int) -> Pixels:
+    """Apply a view's geometry (box and flip) at a size: uint8 `[size, size, 3]`."""
+    height, width = image.shape[:2]
+    left, top, box_width, box_height = (float(value) for value in view["box"])
+    right, bottom = min(left + box_width, 1.0), min(top + box_height, 1.0)
+    cut = resize_box(image, (left * width, top * height, right * width, bottom * height), size)
+    return cut[:, ::-1] if view["flip"] else cut
+
+
+def colour_maps(views: Views) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return each view's colour change as matrix `[n, 3, 3]` and offset `[n, 3]` on 0..255.
+
+    Brightness, contrast around mid-grey, saturation around luma and a hue rotation in YIQ are all
+    affine, so one map holds them and means the same at every size.
+    """
+    brightness, contrast, saturation, hue = views["jitter"].astype(np.float64).T
+    angle = 2 * math.pi * hue
+    rotation = np.zeros((len(views), 3, 3))
+    rotation[:, 0, 0] = 1
+    rotation[:, 1, 1] = rotation[:, 2, 2] = np.cos(angle)
+    rotation[:, 1, 2], rotation[:, 2, 1] = -np.sin(angle), np.sin(angle)
+    grey = np.broadcast_to(_LUMA, (3, 3))
+    amount = saturation[:, None, None]
+    colour = _TO_RGB @ rotation @ _TO_YIQ @ (amount * np.eye(3) + (1 - amount) * grey)
+    matrix = colour * (brightness * contrast)[:, None, None]
+    # Mid-grey is neutral, so neither saturation nor hue moves the offset's direction.
+    offset = colour @ np.full(3, 127.5) * (1 - contrast)[:, None]
+    return matrix.astype(np.float32), offset.astype(np.float32)
+
+
+def colour_and_mix(images: Tensor, partners: Tensor | None, views: Views) -> Tensor:
+    """Apply the views' colours to cut images and mix the partners in.
+
+    `images` is uint8 or float `[n, s, s, 3]` in 0..255, `partners` the same for the views where
+    `needs_partner` holds, in order. Returns float `[n, s, s, 3]` in 0..255.
+    """
+    matrix, offset = (torch.from_numpy(part).to(images.device) for part in colour_maps(views))
+    coloured = _colour(images, matrix, offset)
+    mixed = torch.from_numpy(np.flatnonzero(needs_partner(views))).to(images.device)
+    if partners is None or len(mixed) == 0:
+        return coloured
+    weight = torch.from_numpy(views["weight"].copy()).to(images.device)[mixed][:, None, None, None]
+    other = _colour(partners, matrix[mixed], offset[mixed])
+    coloured[mixed] = torch.lerp(other, coloured[mixed], weight)
+    return coloured
+
+
+def _colour(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
+    count, size = images.shape[:2]
+    flat = images.reshape(count, -1, 3).float()
+    changed = torch.baddbmm(offset[:, None, :], flat, matrix.transpose(1, 2))
+    return changed.clamp_(0, 255).reshape(count, size, -1, 3)

@@ -1,0 +1,1 @@
+"""The database side: encode, index and search."""
