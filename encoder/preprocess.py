@@ -97,12 +97,16 @@ def resize_box(image: Pixels, box: Box, size: int) -> Pixels:
 
 
 def prepare(image: Pixels, preprocess: Preprocess) -> Pixels:
-    """Crop and resize one RGB image uint8 `[height, width, 3]` to `[size, size, 3]`."""
+    """Crop and resize one RGB image uint8 `[height, width, 3]` to `[size, size, 3]`.
+
+    Width first, then height, each rounded to bytes: the order that ONNX Runtime's Resize takes.
+    Pillow alone takes the other order for tall images, which differs by a grey level.
+    """
     height, width = image.shape[:2]
     left, top, right, bottom = preprocess.crop_box(width, height)
-    cropped = image[top:bottom, left:right]
-    box = (0.0, 0.0, float(right - left), float(bottom - top))
-    return resize_box(np.ascontiguousarray(cropped), box, preprocess.size)
+    size, bilinear = preprocess.size, Image.Resampling.BILINEAR
+    cropped = Image.fromarray(np.ascontiguousarray(image[top:bottom, left:right]))
+    return np.asarray(cropped.resize((size, bottom - top), bilinear).resize((size, size), bilinear))
 
 
 def normalise(batch: Pixels, preprocess: Preprocess) -> NDArray[np.float32]:

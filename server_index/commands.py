@@ -1,5 +1,64 @@
-"""Commands."""
+"""The command line of the database side: parse, call, print."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from encoder.errors import PocketlensError, require_extra
+
 app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("build-index")
+def build_index(
+    data: Annotated[Path, typer.Argument(help="Folder of images, or a CSV table.")],
+    output: Annotated[Path, typer.Argument(help="Index folder to write.")],
+    encoder: Annotated[
+        Path, typer.Option(help="Database encoder: checkpoint folder, encoder file or bundle.")
+    ],
+    precision: Annotated[str, typer.Option(help="Of a checkpoint: auto, fp32 or bf16.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
+) -> None:
+    """Encode a database of images and write a FAISS index folder."""
+    require_extra("server", "build-index")
+    from encoder.atomic import check_output
+    from encoder.datasets.splits import read_table
+    from encoder.progress import track
+    from server_index.build import build_index as run
+    from server_index.encode import open_encoder
+    from server_index.store import MANIFEST
+
+    check_output(output, marker=MANIFEST, overwrite=overwrite)
+    table = read_table(data)
+    opened = open_encoder(encoder, precision=precision)
+    with track("encoding the database", len(table)) as advance:
+        built = run(opened, table, output, overwrite=overwrite, advance=advance)
+    for entry in built.quarantined:
+        typer.echo(f"set aside: {entry.reason}", err=True)
+    print(f"{output}: {built.items} images in space {opened.space.id}, encoder {opened.encoder}")
+
+
+@app.command()
+def search(
+    image: Annotated[Path, typer.Argument(help="Query picture.")],
+    index: Annotated[Path, typer.Option(help="Index folder.")],
+    encoder: Annotated[Path, typer.Option(help="Query encoder: exported file or bundle.")],
+    count: Annotated[int, typer.Option("--count", "-k", help="Number of answers.")] = 5,
+) -> None:
+    """Find the database images nearest to a picture."""
+    require_extra("server", "search")
+    from encoder.space import require_same_space
+    from export.runtime import QueryEncoder
+    from server_index.store import Index
+
+    if count < 1:
+        raise PocketlensError(f"--count must be at least 1, not {count}")
+    opened = Index.open(index)
+    query = QueryEncoder(encoder)
+    require_same_space(query.contract.space, opened.space, what=str(query.file))
+    hits = opened.search(query.encode(image)[None], count)[0]
+    width = max(len(hit.item.id) for hit in hits)
+    print(f"{'rank':>4}  {'score':>6}  {'id':<{width}}  path")
+    for rank, hit in enumerate(hits, 1):
+        print(f"{rank:>4}  {hit.score:6.3f}  {hit.item.id:<{width}}  {hit.item.path}")

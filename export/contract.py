@@ -1,0 +1,78 @@
+"""What an encoder file says of itself: the facts that travel in its `metadata_props`."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+
+from encoder.errors import PocketlensError
+from encoder.preprocess import Preprocess
+from encoder.space import EmbeddingSpace
+
+FORMAT = 1
+KEY = "pocketlens"
+INPUT, OUTPUT = "image", "embedding"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contract:
+    """Describe one encoder file: its space, identity, input and how near it is to its teacher.
+
+    Kind `photo` takes `image`, uint8 `[height, width, 3]` RGB of any size from 16 pixels, and
+    gives `embedding`, float32 `[dim]` of unit length.
+    """
+
+    space: EmbeddingSpace
+    encoder: str
+    preprocess: Preprocess
+    precision: str
+    role: str
+    kind: str = "photo"
+    alignment: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the contract as plain JSON values."""
+        return {
+            "format": FORMAT,
+            "space": self.space.to_json(),
+            "encoder": self.encoder,
+            "preprocess": self.preprocess.to_json(),
+            "precision": self.precision,
+            "role": self.role,
+            "kind": self.kind,
+            "alignment": dict(self.alignment) if self.alignment else None,
+            "input": {"name": INPUT, "type": "uint8", "shape": ["height", "width", 3]},
+            "output": {"name": OUTPUT, "type": "float32", "shape": [self.space.dim], "norm": 1},
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], where: str) -> Self:
+        """Read the contract from a file's metadata; `where` names the file in an error.
+
+        Raises:
+            PocketlensError: when the file is not of ours, or of a newer format.
+        """
+        if KEY not in metadata:
+            raise PocketlensError(f"{where}: not an encoder exported by pocketlens (no metadata)")
+        try:
+            value = json.loads(metadata[KEY])
+            version = value["format"]
+            encoder, precision = str(value["encoder"]), str(value["precision"])
+            role, kind = str(value["role"]), str(value["kind"])
+            space, preprocess = value["space"], value["preprocess"]
+            alignment = value["alignment"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise PocketlensError(f"{where}: its metadata is damaged ({error!r})") from None
+        if version != FORMAT:
+            raise PocketlensError(
+                f"{where}: format {version!r}; this version reads format {FORMAT}"
+            )
+        return cls(
+            space=EmbeddingSpace.from_json(space, where),
+            encoder=encoder,
+            preprocess=Preprocess.from_json(preprocess, where),
+            precision=precision,
+            role=role,
+            kind=kind,
+            alignment=alignment,
+        )

@@ -1,0 +1,103 @@
+"""Encode database images: with a checkpoint (torch) or an exported encoder (no torch)."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from encoder.embed import EmbeddedBatch, Quarantined, Vectors, embed_files
+from encoder.errors import BadImageError, require_extra
+from encoder.memory import count_cores
+from encoder.space import EmbeddingSpace
+from export.runtime import QueryEncoder
+
+# Measured on two cores: smaller loses speed, larger does not gain any.
+_TORCH_BATCH = 32
+_CHUNK = 256
+
+
+class DatabaseEncoder(Protocol):
+    """Encode files into a space; `encoder` is the digest of weights, input and precision."""
+
+    space: EmbeddingSpace
+    encoder: str
+
+    def encode_files(self, files: Sequence[Path]) -> Iterator[EmbeddedBatch]:
+        """Encode files in order, a batch at a time."""
+
+
+def open_encoder(path: Path, *, precision: str = "auto") -> DatabaseEncoder:
+    """Open a checkpoint folder, an encoder file or a bundle.
+
+    Raises:
+        PocketlensError: when the path is none of these, or torch is needed and missing.
+    """
+    if (path / "model.safetensors").is_file():
+        require_extra("export", f"{path} (a PyTorch checkpoint)")
+        return _open_checkpoint(path, precision)
+    # One thread a picture on every core needs no hand-over between cores.
+    runtime = QueryEncoder(path, threads=1)
+    return ExportedEncoder(runtime.contract.space, runtime.contract.encoder, runtime)
+
+
+def _open_checkpoint(path: Path, precision: str) -> DatabaseEncoder:
+    from encoder.checkpoint import load_checkpoint
+    from encoder.inference import prepare_inference
+
+    checkpoint = load_checkpoint(path)
+    inference = prepare_inference(checkpoint, precision=precision)
+    digest = checkpoint.encoder_at(inference.precision)
+    ahead = 2 if inference.device.type != "cpu" else 0
+
+    @dataclasses.dataclass(frozen=True)
+    class CheckpointEncoder:
+        space: EmbeddingSpace
+        encoder: str
+
+        def encode_files(self, files: Sequence[Path]) -> Iterator[EmbeddedBatch]:
+            return embed_files(
+                files,
+                checkpoint.preprocess,
+                inference.embed_images,
+                batch_size=_TORCH_BATCH,
+                batches_ahead=ahead,
+            )
+
+    return CheckpointEncoder(checkpoint.space, digest)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportedEncoder:
+    """Encode with ONNX Runtime, one picture a core."""
+
+    space: EmbeddingSpace
+    encoder: str
+    runtime: QueryEncoder
+
+    def encode_files(self, files: Sequence[Path]) -> Iterator[EmbeddedBatch]:
+        """Encode files in order; unreadable ones are set aside."""
+        with ThreadPoolExecutor(count_cores()) as pool:
+            for first in range(0, len(files), _CHUNK):
+                answers = list(pool.map(self._encode, files[first : first + _CHUNK]))
+                yield _gather(files, first, answers)
+
+    def _encode(self, file: Path) -> Vectors | str:
+        try:
+            return self.runtime.encode(file)
+        except BadImageError as error:
+            return str(error)
+
+
+def _gather(files: Sequence[Path], first: int, answers: list[Vectors | str]) -> EmbeddedBatch:
+    positions, vectors, quarantined = [], [], []
+    for position, answer in enumerate(answers, first):
+        if isinstance(answer, str):
+            quarantined.append(Quarantined(position, str(files[position]), answer))
+        else:
+            positions.append(position)
+            vectors.append(answer)
+    stacked = np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
+    return EmbeddedBatch(np.array(positions, np.int64), stacked, tuple(quarantined))
