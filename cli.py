@@ -2,14 +2,25 @@
 
 import errno
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from encoder.commands import app as encoder_app
-from encoder.errors import PocketlensError
+from encoder.commands import demo_data, distill, evaluate, train_teacher
+from encoder.errors import PocketlensError, require_extra
 from encoder.memory import keep_memory
 from export.commands import app as export_app
+from export.commands import export
 from server_index.commands import app as index_app
+from server_index.commands import build_index, search
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 app = typer.Typer(
     name="pocketlens",
@@ -20,6 +31,122 @@ app = typer.Typer(
 )
 for room in (encoder_app, export_app, index_app):
     app.add_typer(room)
+
+
+@app.command()
+def bench(
+    encoder: Annotated[Path, typer.Argument(help="Exported query encoder or bundle.")],
+    image: Annotated[
+        Path | None, typer.Option(help="Picture to time; a camera-sized one is made if none.")
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="Index folder, to time the search too.")
+    ] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option(help="Numbers of threads; one and all if none is given.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Warm pictures for each number of threads.")] = 50,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write it here.")] = None,
+) -> None:
+    """Time a query: decode, resize, network and search apart, cold and warm."""
+    from encoder.atomic import write_json
+    from export.golden import make_camera_photo
+    from export.latency import format_table, measure_latency, to_json
+
+    if rounds < 1 or min(threads or [1]) < 1:
+        raise PocketlensError("--rounds and --threads must be at least 1")
+    picture = read_picture(image) if image else make_camera_photo()
+    search = open_search(index, encoder) if index else None
+    times = measure_latency(encoder, picture, search=search, threads=threads or (), rounds=rounds)
+    print(format_table(times))
+    if json_file:
+        write_json(json_file, to_json(times, encoder, image.name if image else "camera 4000x3000"))
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="Your own folder, one sub-folder a class; else drawn.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path(
+        "demo-run"
+    ),
+    epochs: Annotated[float, typer.Option(help="Passes of teacher and student each.")] = 6,
+) -> None:
+    """Run the whole job: data, teacher, student, export, index, search, evaluation, timing."""
+    for extra in ("train", "server"):
+        require_extra(extra, "demo")
+    started = time.monotonic()
+    if data is None:
+        data = output / "images"
+        if not data.exists():
+            _announce("1/8 draw the embedded data set")
+            demo_data(data)
+    teacher, student = output / "teacher", output / "student"
+    query, database, index = output / "query", output / "database", output / "index"
+    _announce("2/8 train the teacher at 224 px")
+    train_teacher(data, teacher, epochs=epochs, early_size=128, overwrite=True)
+    _announce("3/8 distil the student at 112 px")
+    distill(teacher, data, student, epochs=epochs, overwrite=True)
+    _announce("4/8 export both to ONNX, pixels in, unit vector out")
+    export(student, query, overwrite=True)
+    export(teacher, database, overwrite=True)
+    _announce("5/8 encode the database at 224 px and index it")
+    build_index(data, index, encoder=teacher, overwrite=True)
+    _announce("6/8 search with a 112 px query")
+    picture = _last_picture(data)
+    print(f"query: {picture} (it is in the database too, so it should come first)")
+    search(picture, index=index, encoder=query)
+    _announce("7/8 time a camera photo from bytes to answer")
+    bench(query, index=index, rounds=20, json_file=output / "latency.json")
+    _announce("8/8 measure recall on classes nobody was trained on")
+    evaluate(data, teacher=teacher, student=student, json_file=output / "evaluation.json")
+    print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes. Where everything lies:")
+    for place, what in (
+        (data, "images"),
+        (teacher, "teacher checkpoint (database encoder)"),
+        (student, "student checkpoint (query encoder)"),
+        (query, "query bundle for the device, with its card"),
+        (database, "database encoder as ONNX"),
+        (index, "FAISS index folder"),
+        (output / "evaluation.json", "recall"),
+        (output / "latency.json", "latency"),
+    ):
+        print(f"  {place!s:<28} {what}")
+
+
+def _announce(step: str) -> None:
+    print(f"\n== {step}", flush=True)
+
+
+def _last_picture(data: Path) -> Path:
+    """Return a picture of a test class: the last of the last class."""
+    from encoder.datasets.splits import read_table
+
+    return read_table(data).files()[-1]
+
+
+def open_search(
+    index: Path, encoder: Path, count: int = 10
+) -> "Callable[[NDArray[np.float32]], object]":
+    """Join what must meet: a search over the index for vectors of this encoder."""
+    require_extra("server", "--index")
+    from encoder.space import require_same_space
+    from export.runtime import QueryEncoder
+    from server_index.store import Index
+
+    opened = Index.open(index)
+    query = QueryEncoder(encoder)
+    require_same_space(query.contract.space, opened.space, what=str(query.file))
+    return lambda vectors: opened.search(vectors, count)
+
+
+def read_picture(file: Path) -> bytes:
+    """Read a picture's bytes, once it is known to decode."""
+    from encoder.images import decode_image
+
+    decode_image(file)
+    return file.read_bytes()
 
 
 def main() -> None:

@@ -17,12 +17,12 @@ SEED = 0
 # The recipes were chosen on validation classes (carved from the training classes).
 SETS = {
     "cars": {
-        "teacher": ["--epochs", "10", "--lr", "5e-4", "--early-size", "160", "--early-share", "0.65"],
-        "student": ["--epochs", "6", "--lr", "5e-4"],
+        "teacher": "--epochs 10 --lr 5e-4 --early-size 160 --early-share 0.65",
+        "student": "--epochs 6 --lr 5e-4",
     },
     "cub": {
-        "teacher": ["--epochs", "7", "--lr", "2e-4", "--early-size", "160", "--early-share", "0.6"],
-        "student": ["--epochs", "6", "--lr", "5e-4"],
+        "teacher": "--epochs 7 --lr 2e-4 --early-size 160 --early-share 0.6",
+        "student": "--epochs 6 --lr 5e-4",
     },
 }
 ROWS = {
@@ -47,14 +47,15 @@ def run_chain(data: Path, runs: Path, names: list[str]) -> None:
     """Run every step for every set and record the figures."""
     for name in names:
         source, recipe = str(data / name), SETS[name]
-        teacher, student, rows = (runs / f"{name}-{part}" for part in ("teacher", "student", "rows.json"))
-        train = ["train-teacher", source, str(teacher), "--size", "224", "--seed", str(SEED)]
-        distil = ["distill", str(teacher), source, str(student), "--size", "112", "--seed", str(SEED)]
-        judge = ["evaluate", source, "--teacher", str(teacher), "--student", str(student)]
+        teacher, student = runs / f"{name}-teacher", runs / f"{name}-student"
+        rows = runs / f"{name}-rows.json"
+        train = f"--size 224 --seed {SEED} {recipe['teacher']}".split()
+        distil = f"--size 112 --seed {SEED} {recipe['student']}".split()
+        judge = ["--teacher", str(teacher), "--student", str(student), "--json", str(rows)]
         seconds = {
-            "train-teacher": timed_step(teacher, *train, *recipe["teacher"]),
-            "distill": timed_step(student, *distil, *recipe["student"]),
-            "evaluate": timed_step(rows, *judge, "--json", str(rows)),
+            "train-teacher": timed_step(teacher, "train-teacher", source, str(teacher), *train),
+            "distill": timed_step(student, "distill", str(teacher), source, str(student), *distil),
+            "evaluate": timed_step(rows, "evaluate", source, *judge),
         }
         record_rows(name, rows, seconds)
 
@@ -85,11 +86,10 @@ def record_rows(name: str, rows: Path, seconds: dict[str, float]) -> None:
         seed=SEED,
         commands=[
             f"cli train-teacher DATA/{name} RUNS/{name}-teacher --size 224 --seed {SEED} "
-            + " ".join(SETS[name]["teacher"]),
+            + SETS[name]["teacher"],
             f"cli distill RUNS/{name}-teacher DATA/{name} RUNS/{name}-student --size 112 "
-            f"--seed {SEED} " + " ".join(SETS[name]["student"]),
-            f"cli evaluate DATA/{name} --teacher RUNS/{name}-teacher "
-            f"--student RUNS/{name}-student",
+            f"--seed {SEED} " + SETS[name]["student"],
+            f"cli evaluate DATA/{name} --teacher RUNS/{name}-teacher --student RUNS/{name}-student",
         ],
     )
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from encoder.datasets.splits import SplitRule, open_split, read_class_list, rule_from_json
 from encoder.errors import PocketlensError, require_extra
 
 if TYPE_CHECKING:
     from encoder.checkpoint import Checkpoint
+    from encoder.datasets.splits import SplitRule
     from encoder.embed import Quarantined
     from encoder.evaluation.protocol import EvaluationRow
 
@@ -38,6 +38,7 @@ def demo_data(
     """Write the embedded procedural data set, the same for the same seed."""
     from encoder.atomic import new_folder, write_json
     from encoder.datasets.procedural import ProceduralSpec, write_images
+    from encoder.memory import count_cores
     from encoder.progress import track
 
     try:
@@ -49,7 +50,9 @@ def demo_data(
         new_folder(output, marker=marker, overwrite=overwrite) as folder,
         track("drawing images", classes * images) as advance,
     ):
-        write_images(spec, folder, progress=lambda done, total: advance(1))
+        write_images(
+            spec, folder, processes=count_cores(), progress=lambda done, total: advance(images)
+        )
         write_json(folder / marker, dataclasses.asdict(spec))
     print(f"{classes * images} images of {classes} classes in {output}")
 
@@ -91,6 +94,8 @@ def train_teacher(
     require_extra("train", "train-teacher")
     if test_share is not None and test_classes is not None:
         raise PocketlensError("give --test-share or --test-classes, not both")
+    from encoder.datasets.splits import SplitRule, open_split, read_class_list
+
     split = SplitRule(
         test=0.5 if test_share is None else test_share,
         val=val_share,
@@ -151,6 +156,7 @@ def distill(
 
     check_output(output, marker="config.json", overwrite=overwrite)
     from encoder.checkpoint import load_checkpoint
+    from encoder.datasets.splits import open_split
     from encoder.losses.asymmetric import AsymmetricWeights
     from encoder.student import StudentRecipe, distil_student
     from encoder.training import Optimisation
@@ -187,6 +193,7 @@ def evaluate(
     require_extra("export", "evaluate")
     from encoder.atomic import write_json
     from encoder.checkpoint import load_checkpoint
+    from encoder.datasets.splits import open_split
     from encoder.evaluate import evaluate_checkpoints
 
     loaded = load_checkpoint(teacher)
@@ -207,7 +214,9 @@ def evaluate(
         write_json(json_file, value)
 
 
-def _split_of(checkpoint: "Checkpoint") -> SplitRule:
+def _split_of(checkpoint: "Checkpoint") -> "SplitRule":
+    from encoder.datasets.splits import SplitRule, rule_from_json
+
     split = checkpoint.provenance.get("split")
     return rule_from_json(split) if split else SplitRule()
 

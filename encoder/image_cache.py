@@ -62,7 +62,9 @@ class DecodedImages:
 
     def aspects(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return width ÷ height of the images at these positions."""
-        return self.shapes[positions, 1] / self.shapes[positions, 0]
+        heights, widths = self.shapes[positions].astype(np.float64).T
+        ratios: NDArray[np.float64] = widths / heights
+        return ratios
 
 
 def open_images(

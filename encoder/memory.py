@@ -24,7 +24,8 @@ def keep_memory() -> bool:
         (_M_TRIM_THRESHOLD, _LARGEST_INT),
         (_M_TOP_PAD, _TOP_PAD_BYTES),
     )
-    return all([libc.mallopt(name, value) == 1 for name, value in settings])
+    done = [libc.mallopt(name, value) == 1 for name, value in settings]
+    return all(done)
 
 
 def count_cores() -> int:

@@ -99,5 +99,3 @@ def _describe(name: str, model: bytes, contract: Contract, parity: Parity) -> di
             }
         ],
     }
-
-

@@ -41,7 +41,9 @@ def export(
     )
     for entry in done.quarantined:
         typer.echo(f"set aside: {entry}", err=True)
-    print(f"{done.file}: {done.file.stat().st_size / 2**20:.1f} MiB, space {done.contract.space.id}")
+    print(
+        f"{done.file}: {done.file.stat().st_size / 2**20:.1f} MiB, space {done.contract.space.id}"
+    )
     print(
         f"parity with PyTorch on {done.parity.pictures} pictures: "
         f"cosine at least {done.parity.min_cosine:.6f}"

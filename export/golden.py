@@ -1,5 +1,7 @@
 """Pictures that the package makes itself, shaped like what cameras deliver, to check parity on."""
 
+import io
+
 import numpy as np
 from PIL import Image
 
@@ -22,3 +24,17 @@ def make_golden_images() -> dict[str, Pixels]:
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     pictures["noise"] = noise
     return pictures
+
+
+def make_camera_photo(width: int = 4000, height: int = 3000) -> bytes:
+    """Return a JPEG of camera size, a mosaic of drawn pictures at their own scale."""
+    photo = Image.new("RGB", (width, height))
+    tiles = [Image.fromarray(render_image(ProceduralSpec(), number, 0)) for number in range(12)]
+    side = 256
+    for number in range(-(-width // side) * -(-height // side)):
+        column, row = number % -(-width // side), number // -(-width // side)
+        tile = tiles[(number * 7) % len(tiles)].resize((side, side), Image.Resampling.BICUBIC)
+        photo.paste(tile, (column * side, row * side))
+    encoded = io.BytesIO()
+    photo.save(encoded, "JPEG", quality=92)
+    return encoded.getvalue()

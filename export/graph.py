@@ -137,7 +137,9 @@ def _add_crop(preprocess: Preprocess, add: Any, constant: Any) -> str:
     available = sides
     if preprocess.fit == "crop":
         available = add("ReduceMin", [sides], "shorter", keepdims=1)
-    scaled = add("Mul", [available, constant("share", np.int64(crop_steps(preprocess.crop)))], "scaled")
+    scaled = add(
+        "Mul", [available, constant("share", np.int64(crop_steps(preprocess.crop)))], "scaled"
+    )
     rounded = add("Add", [scaled, constant("half", np.int64(CROP_STEPS // 2))], "rounded")
     divided = add("Div", [rounded, constant("steps", np.int64(CROP_STEPS))], "divided")
     kept = add("Max", [divided, constant("one", np.int64(1))], "kept")
@@ -164,6 +166,5 @@ def _strip(model: onnx.ModelProto) -> None:
 
 def to_bytes(model: onnx.ModelProto) -> bytes:
     """Serialise the model: equal models, equal bytes."""
-    return model.SerializeToString(deterministic=True)
-
-
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data

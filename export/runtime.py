@@ -14,6 +14,7 @@ from encoder.images import Limits, decode_image
 from encoder.preprocess import Pixels
 from export.contract import INPUT, Contract
 
+Picture = Path | str | bytes | Image.Image | NDArray[Any]
 CARD = "card.json"
 _MIN_SIDE = 16
 
@@ -52,7 +53,7 @@ class QueryEncoder:
         metadata = self.session.get_modelmeta().custom_metadata_map
         self.contract = Contract.from_metadata(metadata, str(self.file))
 
-    def encode(self, picture: Path | str | bytes | Image.Image | NDArray[Any]) -> NDArray[np.float32]:
+    def encode(self, picture: Picture) -> NDArray[np.float32]:
         """Encode a file, its bytes, a PIL image or RGB pixels to a unit vector `[dim]`.
 
         Raises:
@@ -61,7 +62,7 @@ class QueryEncoder:
         """
         return self.embed(self.decode(picture))
 
-    def decode(self, picture: Path | str | bytes | Image.Image | NDArray[Any]) -> Pixels:
+    def decode(self, picture: Picture) -> Pixels:
         """Decode to RGB, uint8 `[height, width, 3]`; large JPEGs at a reduced scale."""
         if isinstance(picture, str):
             picture = Path(picture)

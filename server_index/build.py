@@ -41,7 +41,10 @@ def build_index(
         for batch in encoder.encode_files(files):
             rows = [table.rows[position] for position in batch.positions]
             if rows:
-                named = [Item(row.path, str((table.root / row.path).resolve()), row.label) for row in rows]
+                named = [
+                    Item(row.path, str((table.root / row.path).resolve()), row.label)
+                    for row in rows
+                ]
                 writer.add(batch.vectors, named)
             items += len(rows)
             quarantined.extend(batch.quarantined)

@@ -22,8 +22,13 @@ _CHUNK = 256
 class DatabaseEncoder(Protocol):
     """Encode files into a space; `encoder` is the digest of weights, input and precision."""
 
-    space: EmbeddingSpace
-    encoder: str
+    @property
+    def space(self) -> EmbeddingSpace:
+        """Return the space written into."""
+
+    @property
+    def encoder(self) -> str:
+        """Return the encoder digest."""
 
     def encode_files(self, files: Sequence[Path]) -> Iterator[EmbeddedBatch]:
         """Encode files in order, a batch at a time."""

@@ -8,8 +8,12 @@ background, blur, noise and occlusion. Nothing is downloaded, every image follow
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -143,21 +147,39 @@ def render_plate(spec: ProceduralSpec, class_index: int, side: int) -> NDArray[n
 
 
 def write_images(
-    spec: ProceduralSpec, folder: Path, *, progress: Callable[[int, int], None] | None = None
+    spec: ProceduralSpec,
+    folder: Path,
+    *,
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write every image to folder/<class name>/<NNN>.jpg.
 
-    progress is called with the images done and their total after each image. The caller makes the
+    progress is called with the images done and their total after each class. The caller makes the
     folder appear at once, if it must. Raises OSError when a file cannot be written.
     """
     total = spec.classes * spec.images_per_class
-    for class_index, name in enumerate(class_names(spec)):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for image_index in range(spec.images_per_class):
-            image = Image.fromarray(render_image(spec, class_index, image_index))
-            image.save(folder / name / f"{image_index:03d}.jpg", quality=JPEG_QUALITY)
+    write = partial(_write_class, spec, folder)
+    with ExitStack() as stack:
+        done: Iterable[int]
+        if processes > 1:
+            context = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(processes, context))
+            done = pool.map(write, range(spec.classes))
+        else:
+            done = map(write, range(spec.classes))
+        for count, images in enumerate(done, 1):
             if progress is not None:
-                progress(class_index * spec.images_per_class + image_index + 1, total)
+                progress(count * images, total)
+
+
+def _write_class(spec: ProceduralSpec, folder: Path, class_index: int) -> int:
+    place = folder / class_names(spec)[class_index]
+    place.mkdir(parents=True, exist_ok=True)
+    for image_index in range(spec.images_per_class):
+        image = Image.fromarray(render_image(spec, class_index, image_index))
+        image.save(place / f"{image_index:03d}.jpg", quality=JPEG_QUALITY)
+    return spec.images_per_class
 
 
 def contact_sheet(spec: ProceduralSpec, rows: int = 6, columns: int = 8) -> Image.Image:

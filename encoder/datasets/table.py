@@ -83,11 +83,13 @@ def check_table(table: ImageTable, *, where: str) -> None:
         raise PocketlensError(f"{where}: no images found")
     rows = table.rows
     _refuse(where, "path is empty or leaves the folder", rows, lambda row: _escapes(row.path))
-    _refuse(where, "split is not train, val or test", rows, lambda r: r.split not in get_args(Split))
+    _refuse(
+        where, "split is not train, val or test", rows, lambda r: r.split not in get_args(Split)
+    )
     _refuse(where, "role is not query or database", rows, lambda r: r.role not in get_args(Role))
     _refuse(where, "box is not inside any image", rows, lambda row: not _box_is_sound(row.box))
     seen: set[str] = set()
-    _refuse(where, "path appears twice", rows, lambda r: r.path in seen or bool(seen.add(r.path)))
+    _refuse(where, "path appears twice", rows, lambda row: not _is_new(row.path, seen))
     split_of: dict[str, str] = {}
     _refuse(
         where,
@@ -107,6 +109,12 @@ def _refuse(where: str, rule: str, rows: Sequence[Row], broken: Callable[[Row], 
         )
         more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
         raise PocketlensError(f"{where}: {rule}: {shown}{more}")
+
+
+def _is_new(path: str, seen: set[str]) -> bool:
+    new = path not in seen
+    seen.add(path)
+    return new
 
 
 def _escapes(path: str) -> bool:

@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+
+from encoder.backbones import build_trunk, input_statistics, load_imagenet, load_weights_file
+from encoder.errors import PocketlensError
+from encoder.model import Architecture, EmbeddingModel, GeM, fold_for_inference
+from encoder.teacher import start_model
+
+
+def test_embeddings_are_unit_vectors_of_the_dimension() -> None:
+    model = start_model(Architecture(dim=24, pooling="gem"), "").eval()
+    with torch.no_grad():
+        vectors = model(torch.randn(3, 3, 64, 48))
+    assert vectors.shape == (3, 24)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
+
+
+def test_folded_and_trained_norms_give_the_same_start() -> None:
+    trunk = build_trunk("tf_efficientnet_lite0")
+    load_imagenet(trunk, "tf_efficientnet_lite0")
+    images = torch.randn(2, 3, 64, 64)
+    kept = EmbeddingModel(Architecture(batch_norm="trained"), trunk).eval()
+    folded = EmbeddingModel(Architecture(batch_norm="folded"), trunk).eval()
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(folded.trunk(images), kept.trunk(images), rtol=1e-3, atol=1e-3)
+        again = fold_for_inference(kept, Architecture(batch_norm="trained"))
+        torch.testing.assert_close(again(images), kept(images), rtol=1e-3, atol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in again.modules())
+
+
+def test_imagenet_weights_are_the_packages_and_not_random() -> None:
+    """The packaged network must tell smooth pictures apart in a stable way: its stem is known."""
+    trunk = build_trunk("tf_efficientnet_lite0")
+    before = trunk.conv_stem.weight.clone()
+    load_imagenet(trunk, "tf_efficientnet_lite0")
+    assert not torch.equal(before, trunk.conv_stem.weight)
+    assert trunk.bn1.running_var.std() > 1e-3
+    assert input_statistics("tf_efficientnet_lite0") == ((127.0,) * 3, (128.0,) * 3)
+
+
+def test_gem_with_exponent_one_is_the_mean() -> None:
+    features = torch.rand(2, 5, 3, 3) + 0.1
+    torch.testing.assert_close(GeM(1.0)(features), features.mean(dim=(2, 3)))
+    assert (GeM(3.0)(features) >= features.mean(dim=(2, 3))).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"pooling": "max"}, "pooling"),
+        ({"dim": 4}, "dim 4"),
+        ({"batch_norm": "half"}, "batch_norm"),
+    ],
+)
+def test_bad_architectures_are_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(PocketlensError, match=message):
+        Architecture(**fields)  # type: ignore[arg-type]
+
+
+def test_unknown_trunk_and_wrong_weights_are_named(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(PocketlensError, match="no_such_net"):
+        build_trunk("no_such_net")
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(b"not safetensors")
+    with pytest.raises(PocketlensError, match=r"weights\.safetensors"):
+        load_weights_file(build_trunk("tf_efficientnet_lite0"), file)

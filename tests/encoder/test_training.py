@@ -1,0 +1,167 @@
+"""Teacher and student train for a few steps on drawn images, really."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from encoder.checkpoint import CONFIG, WEIGHTS, Checkpoint, load_checkpoint
+from encoder.datasets.folder import read_folder
+from encoder.datasets.splits import SplitRule, split_classes
+from encoder.datasets.table import ImageTable
+from encoder.errors import PocketlensError
+from encoder.evaluate import evaluate_checkpoints
+from encoder.inference import prepare_inference
+from encoder.model import Architecture
+from encoder.student import StudentRecipe, distil_student
+from encoder.teacher import TeacherRecipe, train_teacher
+from encoder.training import Optimisation
+from encoder.views import ViewRecipe
+
+RULE = SplitRule(test=0.25, val=0.2)
+QUICK = TeacherRecipe(
+    architecture=Architecture(dim=32),
+    size=64,
+    early_size=32,
+    optimisation=Optimisation(epochs=4, lr=3e-4),
+    batch=8,
+    images_per_class=2,
+    views=ViewRecipe(mix_alpha=0.0),
+)
+STUDENT = StudentRecipe(size=32, images=8, optimisation=Optimisation(epochs=6, lr=5e-4))
+
+
+@pytest.fixture(scope="module")
+def table(drawn: Path) -> ImageTable:
+    return split_classes(read_folder(drawn), RULE)
+
+
+@pytest.fixture(scope="module")
+def trained(table: ImageTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("trained") / "teacher"
+    train_teacher(table, QUICK, output, split=RULE)
+    return output
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_teacher_learns_and_is_saved_whole(trained: Path) -> None:
+    checkpoint = load_checkpoint(trained)
+    config = json.loads((trained / CONFIG).read_text())
+    assert checkpoint.space.kind == "teacher" and checkpoint.space.dim == 32
+    assert checkpoint.encoder == config["encoder"]
+    assert config["provenance"]["recipe"]["optimisation"]["lr"] == 3e-4
+    log = read_log(trained)
+    assert "val_map_at_r" in log[-1] or "val_map_at_r" in log[-2]
+
+
+def test_training_is_deterministic_by_seed(
+    table: ImageTable, trained: Path, tmp_path: Path
+) -> None:
+    train_teacher(table, QUICK, tmp_path / "again", split=RULE)
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (trained / WEIGHTS).read_bytes()
+
+
+def test_distilling_brings_the_student_nearer_and_keeps_the_space(
+    table: ImageTable, trained: Path, tmp_path: Path
+) -> None:
+    teacher = load_checkpoint(trained)
+    student, quarantined = distil_student(teacher, table, STUDENT, tmp_path / "student")
+    assert quarantined == ()
+    assert student.space == teacher.space and student.encoder != teacher.encoder
+    losses = [line["absolute"] for line in read_log(tmp_path / "student") if "absolute" in line]
+    assert losses[-1] < losses[0]
+    assert student.alignment is not None and student.alignment.mean_cosine > 0.3
+    rows = evaluate_checkpoints(teacher, student, table).rows
+    assert [row.name for row in rows] == [
+        "teacher 64, symmetric",
+        "untrained 32 → teacher 64",
+        "student 32 → teacher 64",
+        "student 32, symmetric",
+    ]
+    assert all(row.queries == len(table.split("test")) for row in rows)
+
+
+def test_labels_are_not_used_in_distilling(
+    table: ImageTable, trained: Path, drawn: Path, tmp_path: Path
+) -> None:
+    """Without labels every image trains; with labels hidden the loss is still computed."""
+    teacher = load_checkpoint(trained)
+    unlabelled = ImageTable(
+        table.root, tuple(type(row)(row.path) for row in table.split("train").rows)
+    )
+    recipe = StudentRecipe(size=32, images=8, optimisation=Optimisation(epochs=1, lr=1e-4))
+    first, _ = distil_student(teacher, unlabelled, recipe, tmp_path / "first")
+    second, _ = distil_student(teacher, table.split("train"), recipe, tmp_path / "second")
+    assert first.encoder == second.encoder
+
+
+def test_classes_trained_on_are_never_evaluated(table: ImageTable, trained: Path) -> None:
+    other = split_classes(read_folder(table.root), SplitRule(test=0.9))
+    with pytest.raises(PocketlensError, match="trained on"):
+        evaluate_checkpoints(load_checkpoint(trained), None, other)
+
+
+def test_a_diverging_run_stops_and_leaves_nothing(table: ImageTable, tmp_path: Path) -> None:
+    recipe = TeacherRecipe(
+        architecture=Architecture(dim=32),
+        size=32,
+        optimisation=Optimisation(epochs=4, lr=1e30),
+        batch=8,
+        images_per_class=2,
+    )
+    with pytest.raises(PocketlensError, match=r"at step \d+ .*--lr"):
+        train_teacher(table, recipe, tmp_path / "bad")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unreadable_image_is_set_aside(drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    for file in sorted(drawn.rglob("*.jpg")):
+        copy = folder / file.relative_to(drawn)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    bad = sorted(folder.rglob("*.jpg"))[0]
+    bad.write_bytes(b"no image")
+    table = split_classes(read_folder(folder), RULE)
+    recipe = TeacherRecipe(
+        architecture=Architecture(dim=32),
+        size=32,
+        optimisation=Optimisation(epochs=0.5, lr=1e-4),
+        batch=8,
+        images_per_class=2,
+    )
+    _, quarantined = train_teacher(table, recipe, tmp_path / "teacher")
+    assert [entry.path for entry in quarantined] == [str(bad)]
+
+
+def test_a_damaged_checkpoint_is_refused(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(PocketlensError, match="not a checkpoint"):
+        load_checkpoint(tmp_path)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in (saved / "teacher").iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    weights = bytearray((broken / WEIGHTS).read_bytes())
+    weights[-5] ^= 0x40
+    (broken / WEIGHTS).write_bytes(weights)
+    with pytest.raises(PocketlensError, match="digest"):
+        load_checkpoint(broken)
+    (broken / WEIGHTS).write_bytes(weights[:1000])
+    with pytest.raises(PocketlensError, match="damaged"):
+        load_checkpoint(broken)
+
+
+def test_bfloat16_stays_near_fp32(teacher: Checkpoint) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    exact = prepare_inference(teacher, precision="fp32").embed_images(images)
+    fast = prepare_inference(teacher, precision="bf16").embed_images(images)
+    assert np.einsum("nd,nd->n", exact, fast).min() > 0.99
+    with torch.no_grad():
+        batch = (torch.from_numpy(images).float() - 127) / 128
+        plain = teacher.model(batch.permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(exact, plain, atol=1e-4)
