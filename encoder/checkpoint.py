@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from encoder.atomic import read_json, write_json
@@ -95,7 +95,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         name: value.detach().cpu().contiguous()
         for name, value in _tensors(checkpoint.model).items()
     }
-    save_file(tensors, str(folder / WEIGHTS))
+    (folder / WEIGHTS).write_bytes(save(tensors))
     alignment = checkpoint.alignment
     write_json(
         folder / CONFIG,

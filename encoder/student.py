@@ -34,6 +34,10 @@ from encoder.training import (
 from encoder.views import ViewRecipe, sample_views
 
 
+# Enough for a mean cosine to three digits.
+_HELD_OUT = 500
+
+
 @dataclasses.dataclass(frozen=True)
 class StudentRecipe:
     """Hold every choice of a student's training; `start` says whose weights it starts from."""
@@ -66,16 +70,14 @@ def distil_student(
     """Train a student of the teacher on the table's training images and write its checkpoint.
 
     Labels are not used. The student carries the teacher's space; its alignment is measured on
-    validation images, which it never saw. Returns it and the images that could not be read.
+    images held out of the training. Returns it and the images that could not be read.
 
     Raises:
         PocketlensError: when the student is not smaller than a sound input, there are no
             images, or the output must not be replaced.
     """
     rng = seed_everything(recipe.seed)
-    training = table.select(i for i, row in enumerate(table.rows) if row.split in ("", "train"))
-    if not len(training):
-        raise PocketlensError(f"{table.root}: no training images to distil on")
+    training, held_out = _hold_out(table, rng)
     preprocess = teacher.preprocess.resized(recipe.size)
     views = dataclasses.replace(recipe.views, fit=preprocess.fit)
     recipe = dataclasses.replace(recipe, views=views)
@@ -98,12 +100,27 @@ def distil_student(
             "student",
             provenance=_provenance(teacher, recipe, table),
         )
-        held_out = table.split("val") if len(table.split("val")) else training
         student.alignment = measure_alignment(student, teacher, held_out)
         log.write(**dataclasses.asdict(student.alignment))
         save_checkpoint(student, folder)
         log.close()
     return student, images.quarantined
+
+
+def _hold_out(table: ImageTable, rng: np.random.Generator) -> tuple[ImageTable, ImageTable]:
+    """Return the images to train on, and those never trained on: the alignment is shown there.
+
+    Held out is the validation split, or where there is none a twentieth of the training images.
+    """
+    training = table.select(i for i, row in enumerate(table.rows) if row.split in ("", "train"))
+    validation = table.split("val")
+    if len(training) < 2:
+        raise PocketlensError(f"{table.root}: {len(training)} training images to distil on")
+    if len(validation):
+        return training, validation
+    order = rng.permutation(len(training))
+    count = max(1, min(_HELD_OUT, len(training) // 20))
+    return training.select(sorted(order[count:])), training.select(sorted(order[:count]))
 
 
 def _start(teacher: Checkpoint, recipe: StudentRecipe) -> EmbeddingModel:

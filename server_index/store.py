@@ -77,13 +77,21 @@ class IndexWriter:
             self._record.executemany("INSERT INTO items VALUES (?, ?, ?, ?)", rows)
         except sqlite3.IntegrityError:
             raise PocketlensError("an id appears twice; every item needs its own") from None
+        except sqlite3.OperationalError as error:
+            raise PocketlensError(
+                f"{self._folder / _RECORD}: cannot be written ({error})"
+            ) from None
         self._index.add(vectors)
 
     def close(self) -> None:
         """Write the FAISS file, the record and the manifest."""
         segment = self._folder / _SEGMENT
         segment.parent.mkdir(parents=True)
-        faiss.write_index(self._index, str(segment))
+        try:
+            faiss.write_index(self._index, str(segment))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1][:160]
+            raise PocketlensError(f"{segment}: cannot be written ({reason})") from None
         facts = {
             "format": FORMAT,
             "space": self._space.to_json(),

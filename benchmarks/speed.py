@@ -1,0 +1,184 @@
+"""How near encoding and training are to their limit, and what start-up costs.
+
+    python benchmarks/speed.py --data FOLDER --teacher CHECKPOINT
+
+The limit is cores ÷ (core-seconds of decoding and augmenting + core-seconds of the network), each
+measured alone, the network at its fastest precision. Parts are timed in alternating rounds, so
+that a noisy machine disturbs all of them alike; the medians are compared.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from record import update_result
+
+from encoder.checkpoint import Checkpoint, load_checkpoint
+from encoder.datasets.folder import read_folder
+from encoder.embed import prepare_file
+from encoder.image_cache import open_images
+from encoder.inference import normalise_pixels, prepare_inference
+from encoder.losses.asymmetric import asymmetric_loss, asymmetric_terms
+from encoder.memory import count_cores, keep_memory
+from encoder.student import StudentRecipe, distil_student
+from encoder.training import Optimisation
+from encoder.views import colour_and_mix, cut_view, needs_partner, sample_views
+from server_index.encode import open_encoder
+
+CORES = count_cores()
+ROUNDS = 3
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Return the wall seconds of one call."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def on_one_core(run: Callable[[], object]) -> float:
+    """Return the core-seconds of a call that is kept to one thread."""
+    torch.set_num_threads(1)
+    try:
+        return seconds(run)
+    finally:
+        torch.set_num_threads(CORES)
+
+
+def measure_encoding(checkpoint: Path, files: list[Path]) -> dict[str, float]:
+    """Compare database encoding with its parts measured alone, a second an image on all cores."""
+    loaded = load_checkpoint(checkpoint)
+    networks = {name: prepare_inference(loaded, precision=name) for name in ("fp32", "bf16")}
+    images = np.stack([prepare_file(file, loaded.preprocess) for file in files])
+    batches = [images[at : at + 32] for at in range(0, len(images), 32)]
+    encoder = open_encoder(checkpoint)
+    parts: dict[str, list[float]] = {name: [] for name in ("decode", "pipeline", *networks)}
+    for network in networks.values():
+        network.embed_images(batches[0])
+    for _ in range(ROUNDS):
+        decode = on_one_core(lambda: [prepare_file(file, loaded.preprocess) for file in files])
+        parts["decode"].append(decode)
+        for name, network in networks.items():
+            run = network.embed_images
+            parts[name].append(CORES * seconds(lambda run=run: [run(batch) for batch in batches]))
+        parts["pipeline"].append(CORES * seconds(lambda: list(encoder.encode_files(files))))
+    each = {name: statistics.median(values) / len(files) for name, values in parts.items()}
+    network_alone = min(each[name] for name in networks)
+    return {
+        "encode.images_per_s": CORES / each["pipeline"],
+        "encode.limit_images_per_s": CORES / (each["decode"] + network_alone),
+        "encode.vs_limit": (each["decode"] + network_alone) / each["pipeline"],
+        "encode.decode_core_ms": 1e3 * each["decode"],
+        "encode.network_core_ms": 1e3 * network_alone,
+        "encode.outside_core_ms": 1e3 * (each["pipeline"] - network_alone),
+    }
+
+
+def measure_training(teacher: Checkpoint, data: Path, work: Path) -> dict[str, float]:
+    """Compare distilling with cutting views, the teacher and a student's step, each alone."""
+    recipe = StudentRecipe(optimisation=Optimisation(epochs=0.0001, lr=1e-4))
+    table = read_folder(data)
+    table = table.select(range(min(len(table), 1000)))
+    images = open_images(table.files(), side=2 * teacher.preprocess.size)
+    step_images, repeats = recipe.images, recipe.views_per_image
+    count = step_images * repeats
+    rng = np.random.default_rng(0)
+    positions = np.repeat(rng.permutation(images.positions)[:step_images], repeats)
+    views = sample_views(recipe.views, images.aspects(positions), rng, population=len(table))
+    mixed = needs_partner(views)
+    every = np.concatenate([positions, images.positions[views["partner"][mixed]]])
+    every_view = np.concatenate([views, views[mixed]])
+    sizes = (teacher.preprocess.size, recipe.size)
+
+    def cut(size: int) -> torch.Tensor:
+        cuts = [
+            cut_view(images[position], view, size)
+            for position, view in zip(every, every_view, strict=True)
+        ]
+        pixels = torch.from_numpy(np.stack(cuts))
+        return colour_and_mix(pixels[:count], pixels[count:], views)
+
+    large, small = (cut(size) for size in sizes)
+    guide = prepare_inference(teacher, precision="auto")
+    model = prepare_inference(teacher).network.train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    target = guide.embed_pixels(large).clone().reshape(step_images, repeats, -1)
+
+    def step() -> None:
+        own = model(normalise_pixels(small, teacher.preprocess)).reshape(step_images, repeats, -1)
+        loss = asymmetric_loss(asymmetric_terms(own, target), recipe.weights)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+
+    parts: dict[str, list[float]] = {"views": [], "teacher": [], "student": [], "loop": []}
+    step()
+    for _ in range(ROUNDS):
+        parts["views"].append(on_one_core(lambda: [cut(size) for size in sizes]) / count)
+        parts["teacher"].append(CORES * seconds(lambda: guide.embed_pixels(large)) / count)
+        parts["student"].append(CORES * seconds(step) / count)
+        parts["loop"].append(CORES / (repeats * _loop_images_per_s(teacher, table, work)))
+    each = {name: statistics.median(values) for name, values in parts.items()}
+    alone = each["views"] + each["teacher"] + each["student"]
+    return {
+        "train.views_per_s": CORES / each["loop"],
+        "train.limit_views_per_s": CORES / alone,
+        "train.vs_limit": alone / each["loop"],
+        "train.views_core_ms": 1e3 * each["views"],
+        "train.teacher_core_ms": 1e3 * each["teacher"],
+        "train.student_core_ms": 1e3 * each["student"],
+        "train.outside_core_ms": 1e3 * (each["loop"] - each["teacher"] - each["student"]),
+    }
+
+
+def _loop_images_per_s(teacher: Checkpoint, table: object, work: Path) -> float:
+    """Run the real distillation for thirty steps and read its own log."""
+    recipe = StudentRecipe(optimisation=Optimisation(epochs=30 * 32 / len(table), lr=1e-6))
+    few = dataclasses.replace(table)
+    distil_student(teacher, few, recipe, work / "student", overwrite=True)
+    lines = (work / "student" / "metrics.jsonl").read_text().splitlines()
+    logged = [json.loads(line) for line in lines if '"step"' in line]
+    first, last = logged[0], logged[-1]
+    steps = last["step"] - first["step"]
+    return recipe.images * steps / (last["seconds"] - first["seconds"])
+
+
+def measure_help() -> dict[str, float]:
+    """Time `cli --help` from a cold interpreter."""
+    cli = Path(__file__).parent.parent / "cli.py"
+    command = [sys.executable, str(cli), "--help"]
+    run = lambda: subprocess.run(command, check=True, capture_output=True)  # noqa: E731
+    return {"cli.help_s": statistics.median(seconds(run) for _ in range(7))}
+
+
+def main() -> None:
+    """Parse, measure and record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of photos, class folders")
+    parser.add_argument("--teacher", type=Path, required=True)
+    arguments = parser.parse_args()
+    keep_memory()
+    torch.set_num_threads(CORES)
+    files = read_folder(arguments.data).files()
+    chosen = [files[at] for at in np.random.default_rng(0).permutation(len(files))[:512]]
+    figures = measure_help() | measure_encoding(arguments.teacher, chosen)
+    with tempfile.TemporaryDirectory() as work:
+        teacher = load_checkpoint(arguments.teacher)
+        figures |= measure_training(teacher, arguments.data, Path(work))
+    for name, value in figures.items():
+        print(f"{name:<28} {value:8.3f}")
+    command = "python benchmarks/speed.py --data DATA --teacher RUNS/cars-teacher"
+    update_result("first-chain", figures, part="speed", command=command, data=arguments.data.name)
+
+
+if __name__ == "__main__":
+    main()
