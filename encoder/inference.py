@@ -10,7 +10,7 @@ from encoder.checkpoint import Checkpoint
 from encoder.embed import Embed, Vectors
 from encoder.errors import PocketlensError
 from encoder.memory import count_cores, has_fast_bfloat16
-from encoder.model import EmbeddingModel, fold_for_inference
+from encoder.model import Architecture, EmbeddingModel, fold_for_inference
 from encoder.preprocess import Pixels, Preprocess
 
 Precision = Literal["fp32", "bf16"]
@@ -64,12 +64,21 @@ def normalise_pixels(pixels: Tensor, preprocess: Preprocess) -> Tensor:
 
 def prepare_inference(checkpoint: Checkpoint, *, precision: str = "fp32") -> Inference:
     """Fold the checkpoint's network and place it on the device."""
+    return prepare_network(
+        checkpoint.model, checkpoint.architecture, checkpoint.preprocess, precision=precision
+    )
+
+
+def prepare_network(
+    model: EmbeddingModel, architecture: Architecture, preprocess: Preprocess, *, precision: str
+) -> Inference:
+    """Fold a copy of a network, as it is now, and place it on the device."""
     device = choose_device()
     if device.type == "cpu":
         torch.set_num_threads(count_cores())
-    network = fold_for_inference(checkpoint.model, checkpoint.architecture)
+    network = fold_for_inference(model, architecture)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Inference(network, checkpoint.preprocess, choose_precision(precision), device)
+    return Inference(network, preprocess, choose_precision(precision), device)
 
 
 def embed_with(checkpoint: Checkpoint, *, precision: str = "fp32") -> Embed:

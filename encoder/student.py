@@ -1,7 +1,9 @@
 """Distil the query encoder: the teacher's space at a smaller input (Suma & Tolias, 2023)."""
 
+import contextlib
 import copy
 import dataclasses
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +34,6 @@ from encoder.training import (
     seed_everything,
 )
 from encoder.views import ViewRecipe, sample_views
-
 
 # Enough for a mean cosine to three digits.
 _HELD_OUT = 500
@@ -81,7 +82,10 @@ def distil_student(
     preprocess = teacher.preprocess.resized(recipe.size)
     views = dataclasses.replace(recipe.views, fit=preprocess.fit)
     recipe = dataclasses.replace(recipe, views=views)
-    with new_folder(output, marker=CONFIG, overwrite=overwrite) as folder:
+    with (
+        new_folder(output, marker=CONFIG, overwrite=overwrite) as folder,
+        contextlib.closing(MetricLog(folder / METRICS)) as log,
+    ):
         with track("reading images", len(training)) as advance:
             side = 2 * teacher.preprocess.size
             images = open_images(training.files(), side=side, advance=advance)
@@ -90,7 +94,6 @@ def distil_student(
         guide = prepare_inference(teacher, precision=recipe.teacher_precision)
         model = _start(teacher, recipe)
         model = model.to(guide.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        log = MetricLog(folder / METRICS)
         _optimise(model, guide, preprocess, images, recipe, rng, log)
         student = Checkpoint(
             model.cpu().eval(),
@@ -103,7 +106,6 @@ def distil_student(
         student.alignment = measure_alignment(student, teacher, held_out)
         log.write(**dataclasses.asdict(student.alignment))
         save_checkpoint(student, folder)
-        log.close()
     return student, images.quarantined
 
 
@@ -140,10 +142,11 @@ def _optimise(
 ) -> None:
     count = min(recipe.images, len(images.positions))
     steps = max(1, round(recipe.optimisation.epochs * len(images.positions) / count))
-    cutter = ViewCutter(images)
     repeats, device = recipe.views_per_image, guide.device
 
-    def compute_loss(chosen: NDArray[np.int64]) -> tuple[Tensor, dict[str, float], int]:
+    def compute_loss(
+        cutter: ViewCutter, chosen: NDArray[np.int64]
+    ) -> tuple[Tensor, dict[str, float], int]:
         positions = np.repeat(images.positions[chosen], repeats)
         views = sample_views(
             recipe.views, images.aspects(positions), rng, population=len(images.positions)
@@ -164,14 +167,17 @@ def _optimise(
     settings = recipe.optimisation
     modules = [(model.trunk, 1.0), (head_of(model), settings.head_factor)]
     groups = parameter_groups(modules, settings)
-    with track(f"distilling the {preprocess.size} px student", steps * count) as advance:
+    with (
+        track(f"distilling the {preprocess.size} px student", steps * count) as advance,
+        contextlib.closing(ViewCutter(images)) as cutter,
+    ):
         drawn = _shuffle(len(images.positions), count, rng)
-        run_training(steps, drawn, compute_loss, groups, recipe.optimisation, log, advance)
-    cutter.close()
+        loss_of = functools.partial(compute_loss, cutter)
+        run_training(steps, drawn, loss_of, groups, settings, log, advance)
 
 
 def _shuffle(total: int, count: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Yield batches of distinct images, every image once before any comes again."""
+    """Yield batches of images, every image once before any comes again."""
     order = rng.permutation(total)
     while True:
         while len(order) < count:

@@ -1,7 +1,11 @@
 """Train the database encoder: classification as proxy-based metric learning (Zhai & Wu, 2019)."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +30,18 @@ from encoder.embed import Quarantined, embed_all
 from encoder.errors import PocketlensError
 from encoder.evaluation.metrics import measure_retrieval
 from encoder.image_cache import DecodedImages, open_images
-from encoder.inference import choose_device, embed_with, normalise_pixels
+from encoder.inference import choose_device, normalise_pixels, prepare_network
 from encoder.losses.classification import normalised_softmax
 from encoder.memory import count_cores
 from encoder.model import Architecture, EmbeddingModel
 from encoder.preprocess import Preprocess
 from encoder.progress import track
-from encoder.space import EmbeddingSpace, mint_space
+from encoder.space import mint_space
 from encoder.training import (
     MetricLog,
     Optimisation,
     ViewCutter,
+    diverged,
     parameter_groups,
     run_training,
     seed_everything,
@@ -116,86 +121,110 @@ def train_teacher(
         torch.set_num_threads(count_cores())
     mean, std = input_statistics(recipe.architecture.trunk)
     preprocess = Preprocess(recipe.size, recipe.fit, recipe.crop, mean, std)  # type: ignore[arg-type]
-    with new_folder(output, marker=CONFIG, overwrite=overwrite) as folder:
+    with (
+        new_folder(output, marker=CONFIG, overwrite=overwrite) as folder,
+        contextlib.closing(MetricLog(folder / METRICS)) as log,
+    ):
         with track("reading images", len(training)) as advance:
             images = open_images(training.files(), side=2 * recipe.size, advance=advance)
-        labels = training.labels()[images.positions]
-        check_trainable(training.select(images.positions), where=f"{table.root} (readable images)")
+        chosen, dropped = _choose_images(training, images)
         model = start_model(recipe.architecture, recipe.weights)
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        log = MetricLog(folder / METRICS)
-        _optimise(model, images, labels, preprocess, recipe, rng, table.split("val"), log, device)
+        validate = functools.partial(_validate, model, preprocess, recipe, table.split("val"))
+        _optimise(model, chosen, preprocess, recipe, rng, validate, log)
         checkpoint = _mint(model.cpu().eval(), preprocess, recipe, table, split or SplitRule())
         save_checkpoint(checkpoint, folder)
-        log.close()
-    return checkpoint, images.quarantined
+    return checkpoint, (*images.quarantined, *dropped)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainingImages:
+    """Hold the decoded images, the positions trained on and each one's class number."""
+
+    images: DecodedImages
+    positions: NDArray[np.int64]
+    targets: NDArray[np.int64]
+
+    @property
+    def classes(self) -> int:
+        return int(self.targets.max()) + 1
+
+
+def _choose_images(
+    training: ImageTable, images: DecodedImages
+) -> tuple[_TrainingImages, tuple[Quarantined, ...]]:
+    """Keep the classes that still have two readable images; name the images of the others."""
+    labels = training.labels()[images.positions]
+    enough = np.bincount(labels, minlength=1)[labels] >= 2
+    positions = images.positions[enough]
+    kept, targets = np.unique(labels[enough], return_inverse=True)
+    if len(kept) < 2:
+        raise PocketlensError(f"{training.root}: fewer than two classes have two readable images")
+    dropped = tuple(
+        Quarantined(int(position), str(file), f"{file}: the only readable image of its class")
+        for position in images.positions[~enough]
+        for file in [training.files()[position]]
+    )
+    return _TrainingImages(images, positions, targets), dropped
 
 
 def _optimise(
     model: EmbeddingModel,
-    images: DecodedImages,
-    labels: NDArray[np.int64],
+    chosen: _TrainingImages,
     preprocess: Preprocess,
     recipe: TeacherRecipe,
     rng: np.random.Generator,
-    validation: ImageTable,
+    validate: Callable[[], dict[str, float]],
     log: MetricLog,
-    device: torch.device,
 ) -> None:
-    names, targets = np.unique(labels, return_inverse=True)
-    loss = normalised_softmax(len(names), recipe.architecture.dim, recipe.temperature).to(device)
-    batch = _batch_size(recipe, len(names))
-    steps = max(1, round(recipe.optimisation.epochs * len(labels) / batch))
+    device = next(model.parameters()).device
+    loss = normalised_softmax(chosen.classes, recipe.architecture.dim, recipe.temperature)
+    loss = loss.to(device)
+    count = len(chosen.positions)
+    batch = min(recipe.batch, chosen.classes * recipe.images_per_class)
+    steps = max(1, round(recipe.optimisation.epochs * count / batch))
+    steps_per_epoch = max(1, count // batch)
     steps_early = round(steps * recipe.early_share) if recipe.early_size else 0
-    cutter = ViewCutter(images)
-    drawn = _draw_batches(targets, batch, recipe.images_per_class)
-    step_now = 0
+    sizes = itertools.chain(
+        itertools.repeat(recipe.early_size, steps_early), itertools.repeat(recipe.size)
+    )
 
-    def compute_loss(chosen: NDArray[np.int64]) -> tuple[Tensor, dict[str, float], int]:
-        nonlocal step_now
-        size = recipe.early_size if step_now < steps_early else recipe.size
-        step_now += 1
-        positions = images.positions[chosen]
-        views = sample_views(recipe.views, images.aspects(positions), rng)
-        pixels = cutter.cut(positions, views, size, device)
+    def compute_loss(
+        cutter: ViewCutter, drawn: NDArray[np.int64]
+    ) -> tuple[Tensor, dict[str, float], int]:
+        positions = chosen.positions[drawn]
+        views = sample_views(recipe.views, chosen.images.aspects(positions), rng)
+        pixels = cutter.cut(positions, views, next(sizes), device)
         embeddings = model(normalise_pixels(pixels, preprocess))
-        value = loss(embeddings, torch.from_numpy(targets[chosen]).to(device))
-        return value, {"loss": float(value.detach())}, len(chosen)
+        value = loss(embeddings, torch.from_numpy(chosen.targets[drawn]).to(device))
+        return value, {"loss": float(value.detach())}, len(drawn)
 
-    steps_per_epoch = max(1, len(labels) // batch)
-
-    def validate(step: int) -> None:
-        if len(validation) and (step % steps_per_epoch == 0 or step == steps):
+    def after_step(step: int) -> None:
+        if step % steps_per_epoch == 0 or step == steps:
             model.eval()
-            log.write(step=step, **_validate(model, preprocess, recipe, validation))
+            figures = validate()
+            if not all(map(math.isfinite, figures.values())):
+                raise diverged("the embedding of a validation image", step, steps)
+            if figures:
+                log.write(step=step, **figures)
             model.train()
 
     model.train()
     settings = recipe.optimisation
     modules = [(model.trunk, 1.0), (head_of(model), settings.head_factor)]
     groups = parameter_groups([*modules, (loss, recipe.proxy_factor)], settings)
-    with track("training the teacher", steps * batch) as advance:
-        run_training(
-            steps,
-            drawn,
-            compute_loss,
-            groups,
-            recipe.optimisation,
-            log,
-            advance,
-            after_step=validate,
-        )
-    cutter.close()
+    batches = _draw_batches(chosen.targets, batch, recipe.images_per_class)
+    with (
+        track("training the teacher", steps * batch) as advance,
+        contextlib.closing(ViewCutter(chosen.images)) as cutter,
+    ):
+        loss_of = functools.partial(compute_loss, cutter)
+        run_training(steps, batches, loss_of, groups, settings, log, advance, after_step=after_step)
 
 
 def head_of(model: EmbeddingModel) -> nn.Module:
     """Return the layers behind the trunk that have weights."""
     return nn.ModuleList([model.projection, *([model.pool] if model.pool else [])])
-
-
-def _batch_size(recipe: TeacherRecipe, classes: int) -> int:
-    """Return the batch size, smaller where there are too few classes to fill it."""
-    return min(recipe.batch, classes * recipe.images_per_class)
 
 
 def _draw_batches(
@@ -213,11 +242,16 @@ def _draw_batches(
 def _validate(
     model: EmbeddingModel, preprocess: Preprocess, recipe: TeacherRecipe, validation: ImageTable
 ) -> dict[str, float]:
-    placeholder = EmbeddingSpace("0" * 16, recipe.architecture.dim, "teacher")
-    snapshot = Checkpoint(model, recipe.architecture, preprocess, placeholder, "teacher")
-    embedded = embed_all(validation.files(), preprocess, embed_with(snapshot, precision="auto"))
+    """Measure the network as it is now on the validation classes; nothing where none has a pair."""
+    counts = np.bincount(validation.labels(), minlength=1)
+    if counts.max() < 2:
+        return {}
+    network = prepare_network(model, recipe.architecture, preprocess, precision="auto")
+    embedded = embed_all(validation.files(), preprocess, network.embed_images)
     labels = validation.labels()[embedded.positions]
     vectors = embedded.vectors
+    if not np.isfinite(vectors).all():
+        return {"val_map_at_r": math.nan}
     found = measure_retrieval(vectors, labels, vectors, labels, same_images=True)
     return {f"val_{name}": round(value, 3) for name, value in found.means().items()}
 

@@ -113,6 +113,13 @@ def parameter_groups(
     return groups
 
 
+def diverged(what: str, step: int, steps: int) -> PocketlensError:
+    """Return the error of a training whose figures are no longer numbers."""
+    return PocketlensError(
+        f"{what} is not a number at step {step} of {steps}; lower --lr and train again"
+    )
+
+
 def run_training(
     steps: int,
     batches: Iterator[Any],
@@ -142,9 +149,7 @@ def run_training(
     for step in range(1, steps + 1):
         loss, figures, images = compute_loss(next(batches))
         if not bool(torch.isfinite(loss)):
-            raise PocketlensError(
-                f"the loss is {float(loss)} at step {step} of {steps}; lower --lr and train again"
-            )
+            raise diverged("the loss", step, steps)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

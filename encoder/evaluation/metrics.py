@@ -44,8 +44,10 @@ def measure_retrieval(
     index. Memory is bounded: a block of queries against the database at a time.
 
     Raises:
-        PocketlensError: when no query has a relevant item.
+        PocketlensError: when no query has a relevant item, or a vector is not finite.
     """
+    if not (np.isfinite(queries).all() and np.isfinite(database).all()):
+        raise PocketlensError("the vectors to search with are not all finite numbers")
     counts = np.bincount(database_labels, minlength=int(query_labels.max(initial=0)) + 1)
     relevant = counts[query_labels] - int(same_images)
     answered = np.flatnonzero(relevant > 0)

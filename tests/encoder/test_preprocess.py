@@ -93,7 +93,7 @@ def naive_halves(image: np.ndarray) -> np.ndarray:
     length = len(image)
     out = np.empty((length // 2, *image.shape[1:]))
     for index in range(length // 2):
-        taps = [(2 * index + offset, weight) for offset, weight in zip(range(-1, 3), (1, 3, 3, 1))]
+        taps = [(2 * index + offset, weight) for offset, weight in enumerate((1, 3, 3, 1), -1)]
         inside = [(at, weight) for at, weight in taps if 0 <= at < length]
         total = sum(weight for _, weight in inside)
         out[index] = sum(image[at].astype(float) * weight for at, weight in inside) / total

@@ -121,15 +121,18 @@ def test_a_diverging_run_stops_and_leaves_nothing(table: ImageTable, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unreadable_image_is_set_aside(drawn: Path, tmp_path: Path) -> None:
+def test_unreadable_images_and_what_they_leave_alone_are_set_aside(
+    drawn: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "images"
     for file in sorted(drawn.rglob("*.jpg")):
         copy = folder / file.relative_to(drawn)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(file.read_bytes())
-    bad = sorted(folder.rglob("*.jpg"))[0]
-    bad.write_bytes(b"no image")
     table = split_classes(read_folder(folder), RULE)
+    *bad, lonely = sorted((folder / table.split("train").class_names()[0]).iterdir())
+    for file in bad:
+        file.write_bytes(b"no image")
     recipe = TeacherRecipe(
         architecture=Architecture(dim=32),
         size=32,
@@ -138,7 +141,8 @@ def test_an_unreadable_image_is_set_aside(drawn: Path, tmp_path: Path) -> None:
         images_per_class=2,
     )
     _, quarantined = train_teacher(table, recipe, tmp_path / "teacher")
-    assert [entry.path for entry in quarantined] == [str(bad)]
+    assert [entry.path for entry in quarantined] == [*map(str, bad), str(lonely)]
+    assert "only readable image" in quarantined[-1].reason
 
 
 def test_a_damaged_checkpoint_is_refused(saved: Path, tmp_path: Path) -> None:

@@ -248,3 +248,13 @@ def test_contact_sheet_shows_plates_and_images() -> None:
 def test_contact_sheet_rejects_bad_counts(rows: int, columns: int) -> None:
     with pytest.raises(ValueError, match=r"rows|columns"):
         contact_sheet(SPEC, rows=rows, columns=columns)
+
+
+def test_processes_write_the_same_files(tmp_path: Path) -> None:
+    spec = ProceduralSpec(classes=3, images_per_class=2, size=64)
+    counts: list[tuple[int, int]] = []
+    write_images(spec, tmp_path / "one", progress=lambda done, total: counts.append((done, total)))
+    write_images(spec, tmp_path / "two", processes=2)
+    assert counts == [(2, 6), (4, 6), (6, 6)]
+    first, second = (sorted((tmp_path / name).rglob("*.jpg")) for name in ("one", "two"))
+    assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
