@@ -12,7 +12,8 @@ from encoder.errors import BadImageError
 from encoder.preprocess import Pixels, Preprocess
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+# MPO, the JPEG of several pictures that phones write, is opened by the JPEG plugin.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 # How many pixels per target pixel a reduced JPEG keeps along each side: enough that the result
 # stays within a grey level or two of the full decode.
 _MARGIN = 2
