@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="pocketlens",
-    help="Train a teacher, distil a small-picture student into its space, export it, search.",
+    help="Encode queries on the device, in the space of a database encoded once.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    # Plain help: the formatted one imports a Markdown renderer and doubles the start-up.
+    rich_markup_mode=None,
 )
 for room in (encoder_app, export_app, index_app):
     app.add_typer(room)
@@ -48,7 +50,7 @@ def bench(
     rounds: Annotated[int, typer.Option(help="Warm pictures for each number of threads.")] = 50,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write it here.")] = None,
 ) -> None:
-    """Time a query: decode, resize, network and search apart, cold and warm."""
+    """Time a query stage by stage, cold and warm."""
     from encoder.atomic import write_json
     from export.golden import make_camera_photo
     from export.latency import format_table, measure_latency, to_json
@@ -73,7 +75,7 @@ def demo(
     ),
     epochs: Annotated[float, typer.Option(help="Passes of teacher and student each.")] = 6,
 ) -> None:
-    """Run the whole job: data, teacher, student, export, index, search, evaluation, timing."""
+    """Run the whole job, from images to answers."""
     for extra in ("train", "server"):
         require_extra(extra, "demo")
     started = time.monotonic()

@@ -35,7 +35,7 @@ def demo_data(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the embedded procedural data set, the same for the same seed."""
+    """Draw the embedded data set."""
     from encoder.atomic import new_folder, write_json
     from encoder.datasets.procedural import ProceduralSpec, write_images
     from encoder.memory import count_cores
@@ -90,7 +90,7 @@ def train_teacher(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train the database encoder on labelled images."""
+    """Train the database encoder."""
     require_extra("train", "train-teacher")
     if test_share is not None and test_classes is not None:
         raise PocketlensError("give --test-share or --test-classes, not both")
@@ -150,7 +150,7 @@ def distill(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Distil a query encoder into the teacher's space, without labels."""
+    """Distil a query encoder, without labels."""
     require_extra("train", "distill")
     from encoder.atomic import check_output
 
@@ -189,7 +189,7 @@ def evaluate(
         Path | None, typer.Option("--json", help="Also write the rows here.")
     ] = None,
 ) -> None:
-    """Measure recall on the test classes of the split that the teacher was trained under."""
+    """Measure recall on classes nobody trained on."""
     require_extra("export", "evaluate")
     from encoder.atomic import write_json
     from encoder.checkpoint import load_checkpoint

@@ -22,7 +22,7 @@ def export(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> None:
-    """Export an encoder to ONNX: pixels in, unit vector out, checked against PyTorch."""
+    """Export an encoder to ONNX, checked."""
     require_extra("export", "export")
     from encoder.atomic import check_output
     from encoder.checkpoint import load_checkpoint

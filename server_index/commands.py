@@ -20,7 +20,7 @@ def build_index(
     precision: Annotated[str, typer.Option(help="Of a checkpoint: auto, fp32 or bf16.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> None:
-    """Encode a database of images and write a FAISS index folder."""
+    """Encode a database and index it."""
     require_extra("server", "build-index")
     from encoder.atomic import check_output
     from encoder.datasets.splits import read_table
@@ -46,7 +46,7 @@ def search(
     encoder: Annotated[Path, typer.Option(help="Query encoder: exported file or bundle.")],
     count: Annotated[int, typer.Option("--count", "-k", help="Number of answers.")] = 5,
 ) -> None:
-    """Find the database images nearest to a picture."""
+    """Find the images nearest to a picture."""
     require_extra("server", "search")
     from encoder.space import require_same_space
     from export.runtime import QueryEncoder

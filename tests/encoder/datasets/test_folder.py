@@ -134,12 +134,6 @@ def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
-def test_a_link_into_its_own_parent_gives_each_file_once(tmp_path: Path) -> None:
-    fill(tmp_path, "a/1.jpg", "b/1.jpg")
-    (tmp_path / "a" / "loop").symlink_to(tmp_path / "a")
-    assert rows_of(tmp_path) == [("a/1.jpg", "a", ""), ("b/1.jpg", "b", "")]
-
-
 @pytest.mark.parametrize("paths", [(), ("a/notes.txt",), (".hidden/1.jpg",)])
 def test_a_folder_without_images_is_refused(tmp_path: Path, paths: tuple[str, ...]) -> None:
     with pytest.raises(PocketlensError, match=r"no images \(.*\.jpg.*\) found below"):

@@ -77,7 +77,6 @@ def test_views_of_a_table(tmp_path: Path) -> None:
         ({"path": "b"}, "file is missing"),
         ({"path": "x" * 300}, "file is missing"),
     ],
-    ids=str,
 )
 def test_the_offending_row_is_named(tmp_path: Path, fields: dict[str, Any], rule: str) -> None:
     table = changed(make(tmp_path), 3, **fields)

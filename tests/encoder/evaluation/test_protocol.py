@@ -1,0 +1,127 @@
+"""Tests of one line of the table: who asks and who answers."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from encoder.errors import PocketlensError
+from encoder.evaluation.metrics import bootstrap_interval, measure_retrieval
+from encoder.evaluation.protocol import EncodedSet, evaluate_pair
+
+COUNT = 24
+LABELS = np.append(np.arange(COUNT - 1) % 4, 9)
+EVERY = np.ones(COUNT, bool)
+NONE = np.zeros(COUNT, bool)
+
+
+def encoded(seed: int, is_query: np.ndarray = EVERY, is_database: np.ndarray = EVERY) -> EncodedSet:
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(10, 8))
+    vectors = rng.normal(size=(COUNT, 8)) + 0.9 * centres[LABELS]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return EncodedSet(vectors.astype(np.float32), LABELS, is_query, is_database)
+
+
+def test_symmetric() -> None:
+    one = encoded(0)
+    row = evaluate_pair("teacher", one, one)
+    expected = measure_retrieval(one.vectors, LABELS, one.vectors, LABELS, same_images=True)
+    assert row.name == "teacher"
+    assert row.figures == expected.means()
+    assert 0 < row.figures["map_at_r"] < 100
+    assert list(row.figures) == ["r1", "r2", "r4", "r8", "map_at_r"]
+    assert row.queries == COUNT
+    assert row.without_answer == 1
+
+
+def test_asymmetric_removes_each_image_by_its_index() -> None:
+    small, large = encoded(1), encoded(0)
+    row = evaluate_pair("student", small, large)
+    expected = measure_retrieval(small.vectors, LABELS, large.vectors, LABELS, same_images=True)
+    assert row.figures == expected.means()
+    other_way = evaluate_pair("student", large, small)
+    assert row.figures != other_way.figures
+
+
+def test_intervals_belong_to_their_figures() -> None:
+    one = encoded(0)
+    row = evaluate_pair("x", one, one, seed=3)
+    assert set(row.intervals) == set(row.figures)
+    for name, interval in row.intervals.items():
+        assert interval.low <= row.figures[name] <= interval.high
+    found = measure_retrieval(one.vectors, LABELS, one.vectors, LABELS, same_images=True)
+    assert row.intervals["map_at_r"] == bootstrap_interval(found.map_at_r, seed=3)
+    assert row.intervals["r4"] == bootstrap_interval(found.recall[4], seed=3)
+    assert evaluate_pair("x", one, one, seed=3) == row
+    assert evaluate_pair("x", one, one, seed=4).intervals != row.intervals
+
+
+def test_separate_roles() -> None:
+    asks = np.arange(COUNT) % 3 == 0
+    small, large = encoded(1, asks, ~asks), encoded(0, asks, ~asks)
+    row = evaluate_pair("roles", small, large)
+    expected = measure_retrieval(
+        small.vectors[asks], LABELS[asks], large.vectors[~asks], LABELS[~asks], same_images=False
+    )
+    assert row.figures == expected.means()
+    assert row.queries == int(asks.sum())
+
+
+def test_images_without_a_role_are_left_out() -> None:
+    asks, answers = NONE.copy(), NONE.copy()
+    asks[:8], answers[12:] = True, True
+    one = encoded(0, asks, answers)
+    row = evaluate_pair("roles", one, one)
+    expected = measure_retrieval(
+        one.vectors[:8], LABELS[:8], one.vectors[12:], LABELS[12:], same_images=False
+    )
+    assert row.figures == expected.means()
+    assert row.queries == 8
+
+
+@pytest.mark.parametrize("which", ["is_query", "is_database"])
+@pytest.mark.parametrize("index", [0, COUNT - 1])
+def test_mixed_roles_are_refused(which: str, index: int) -> None:
+    some = EVERY.copy()
+    some[index] = False
+    one = dataclasses.replace(encoded(0), **{which: some})
+    with pytest.raises(PocketlensError, match="roles: either every image asks and answers"):
+        evaluate_pair("x", one, one)
+
+
+def test_one_image_in_both_roles_is_refused() -> None:
+    asks = np.arange(COUNT) < 10
+    answers = np.arange(COUNT) >= 9
+    one = encoded(0, asks, answers)
+    with pytest.raises(PocketlensError, match="roles"):
+        evaluate_pair("x", one, one)
+
+
+@pytest.mark.parametrize("labels", [LABELS[::-1].copy(), LABELS[:-1]])
+def test_different_images_are_refused(labels: np.ndarray) -> None:
+    one = encoded(0)
+    kept = slice(len(labels))
+    other = EncodedSet(one.vectors[kept], labels, EVERY[kept], EVERY[kept])
+    with pytest.raises(PocketlensError, match="x: query and database encoders read different"):
+        evaluate_pair("x", one, other)
+
+
+def test_nobody_asking_is_refused() -> None:
+    for asks, answers in ((NONE, EVERY), (EVERY, NONE)):
+        one = encoded(0, asks, answers)
+        with pytest.raises(PocketlensError, match="no query has an item of its class"):
+            evaluate_pair("x", one, one)
+
+
+def test_a_row_is_plain_json() -> None:
+    one = encoded(0)
+    row = evaluate_pair("x", one, one)
+    value = json.loads(json.dumps(row.to_json()))
+    assert value["figures"] == row.figures
+    assert value["intervals"]["r1"] == {
+        "low": row.intervals["r1"].low,
+        "high": row.intervals["r1"].high,
+    }
+    assert (value["name"], value["queries"], value["without_answer"]) == ("x", COUNT, 1)
