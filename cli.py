@@ -160,9 +160,9 @@ def main() -> None:
         _fail(str(error))
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            _fail(f"{error.filename or 'the output'}: the disk is full; nothing was changed")
+            _fail(f"{error.filename or 'output'}: the disk is full; nothing was changed")
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.ENOTDIR):
-            _fail(f"{error.filename or 'the output'}: {error.strerror}")
+            _fail(f"{error.filename or 'output'}: {error.strerror}")
         raise
     except KeyboardInterrupt:
         print("stopped; nothing was changed", file=sys.stderr)

@@ -26,6 +26,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
+        _sync(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -47,7 +48,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PocketlensError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PocketlensError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(value, dict):
         raise PocketlensError(f"{path}: expected a JSON object")
@@ -64,7 +65,10 @@ def check_output(path: Path, *, marker: str, overwrite: bool) -> None:
         PocketlensError: when `path` must not be replaced or its parent cannot hold it.
     """
     if not path.exists() and not path.is_symlink():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PocketlensError(f"{path}: cannot be made ({error.strerror})") from None
         return
     if not path.is_dir():
         raise PocketlensError(f"{path}: exists and is not a folder; name another output")
@@ -93,15 +97,18 @@ def _exchange(first: Path, second: Path) -> bool:
     return done == 0
 
 
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _sync_tree(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
-        if path.is_symlink():
-            continue
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        if not path.is_symlink():
+            _sync(path)
 
 
 @contextlib.contextmanager
@@ -116,6 +123,8 @@ def new_folder(path: Path, *, marker: str, overwrite: bool = False) -> Iterator[
         scratch.chmod(0o755)
         yield scratch
         _sync_tree(scratch)
+        # Again: another program may have made the folder meanwhile.
+        check_output(path, marker=marker, overwrite=overwrite)
         if not path.exists():
             scratch.rename(path)
         elif not _exchange(scratch, path):
@@ -123,5 +132,11 @@ def new_folder(path: Path, *, marker: str, overwrite: bool = False) -> Iterator[
             path.rename(old)
             scratch.rename(path)
             shutil.rmtree(old)
+        _sync(path.parent)
+    except OSError as error:
+        # A failed write names no file, or one in the scratch folder; the user knows the output.
+        if not error.filename or str(error.filename).startswith(str(scratch)):
+            error.filename = str(path)
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -4,6 +4,8 @@ Used where a run reads every image many times. A cache is keyed by the files (pa
 change) and the side kept, written atomically, and the oldest caches go when the bound is reached.
 """
 
+import contextlib
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -11,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,16 +84,22 @@ def open_images(
     """
     home = (folder or cache_folder()) / "decoded"
     entry = home / _key(files, side)
-    if not (entry / _MANIFEST).is_file():
+    if (entry / _MANIFEST).is_file():
+        advance(len(files))
+        with contextlib.suppress(OSError):  # a cache that may only be read is as good
+            os.utime(entry)
+    else:
         try:
             home.mkdir(parents=True, exist_ok=True)
-            _evict(home, max_bytes)
+            shutil.rmtree(entry, ignore_errors=True)  # what a killed eviction left
+            _evict(home, max_bytes // 2)
             _build(files, side, entry, max_bytes, advance)
-        except (_DoesNotFitError, OSError):
-            return _without_cache(files, side, advance)
-    else:
-        advance(len(files))
-        os.utime(entry)
+            _evict(home, max_bytes, keep=entry)
+        except _NotStoredError as error:
+            return _gather(files, side, error.shapes, error.quarantined, None)
+        except OSError:
+            found = _decode_into(None, files, side, 0, advance)
+            return _gather(files, side, found.shapes, found.quarantined, None)
     shapes: NDArray[np.int64] = np.load(entry / _SHAPES, allow_pickle=False)
     listed = read_json(entry / _MANIFEST)["quarantined"]
     pixels = np.memmap(entry / _PIXELS, np.uint8, "r") if shapes.any() else None
@@ -116,8 +125,12 @@ def _gather(
     )
 
 
-class _DoesNotFitError(Exception):
-    """The pixels exceed the bound."""
+class _NotStoredError(Exception):
+    """The pixels exceed the bound or the disk; what was learnt of the images is kept."""
+
+    def __init__(self, shapes: NDArray[np.int64], quarantined: list[Quarantined]) -> None:
+        super().__init__()
+        self.shapes, self.quarantined = shapes, quarantined
 
 
 def _key(files: Sequence[Path], side: int) -> str:
@@ -168,43 +181,61 @@ def _build(
     max_bytes: int,
     advance: Callable[[int], None],
 ) -> None:
-    shapes = np.zeros((len(files), 2), np.int64)
-    quarantined: list[tuple[int, str, str]] = []
-    written = 0
     with new_folder(entry, marker=_MANIFEST, overwrite=True) as scratch:
         with (scratch / _PIXELS).open("wb") as pixels:
-            for position, image in _decode_all(files, side, advance):
-                if isinstance(image, str):
-                    quarantined.append((position, str(files[position]), image))
-                    continue
-                shapes[position] = image.shape[:2]
-                written += pixels.write(np.ascontiguousarray(image).data)
-                if written > max_bytes:
-                    raise _DoesNotFitError
-        np.save(scratch / _SHAPES, shapes, allow_pickle=False)
-        write_json(scratch / _MANIFEST, {"images": len(files), "quarantined": quarantined})
+            found = _decode_into(pixels, files, side, max_bytes, advance)
+        if not found.stored:
+            raise _NotStoredError(found.shapes, found.quarantined)
+        np.save(scratch / _SHAPES, found.shapes, allow_pickle=False)
+        listed = [dataclasses.astuple(entry) for entry in found.quarantined]
+        write_json(scratch / _MANIFEST, {"images": len(files), "quarantined": listed})
 
 
-def _without_cache(
-    files: Sequence[Path], side: int, advance: Callable[[int], None]
-) -> DecodedImages:
+@dataclass(frozen=True)
+class _Decoded:
+    shapes: NDArray[np.int64]
+    quarantined: list[Quarantined]
+    stored: bool
+
+
+def _decode_into(
+    pixels: BinaryIO | None,
+    files: Sequence[Path],
+    side: int,
+    max_bytes: int,
+    advance: Callable[[int], None],
+) -> _Decoded:
+    """Decode everything once, in order; keep the pixels while they fit."""
     shapes = np.zeros((len(files), 2), np.int64)
     quarantined: list[Quarantined] = []
+    written, stored = 0, pixels is not None
     for position, image in _decode_all(files, side, advance):
         if isinstance(image, str):
             quarantined.append(Quarantined(position, str(files[position]), image))
-        else:
-            shapes[position] = image.shape[:2]
-    return _gather(files, side, shapes, quarantined, None)
+            continue
+        shapes[position] = image.shape[:2]
+        written += image.nbytes
+        if stored and pixels is not None:
+            stored = written <= max_bytes and _append(pixels, image)
+    return _Decoded(shapes, quarantined, stored)
 
 
-def _evict(home: Path, max_bytes: int) -> None:
-    """Remove the caches used longest ago until half of the bound is free."""
+def _append(pixels: BinaryIO, image: Pixels) -> bool:
+    try:
+        pixels.write(np.ascontiguousarray(image).data)
+    except OSError:
+        return False
+    return True
+
+
+def _evict(home: Path, max_bytes: int, *, keep: Path | None = None) -> None:
+    """Remove the caches used longest ago until the rest fits."""
     entries = sorted((p for p in home.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
     sizes = [sum(file.stat().st_size for file in entry.iterdir()) for entry in entries]
     total = sum(sizes)
     for entry, size in zip(entries, sizes, strict=True):
-        if total <= max_bytes // 2:
+        if total <= max_bytes:
             return
-        shutil.rmtree(entry, ignore_errors=True)
-        total -= size
+        if entry != keep:
+            shutil.rmtree(entry, ignore_errors=True)
+            total -= size

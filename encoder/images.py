@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from encoder.errors import BadImageError
 from encoder.preprocess import Pixels, Preprocess
@@ -18,6 +18,15 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 # stays within a grey level or two of the full decode.
 _MARGIN = 2
 _EXIF_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +67,7 @@ def decode_image(
         raise BadImageError(f"{name}: more than {limits.max_pixels:,} pixels") from None
     except FileNotFoundError:
         raise BadImageError(f"{name}: no such file") from None
-    except (OSError, ValueError, SyntaxError, EOFError, ArithmeticError) as error:
+    except Exception as error:  # Pillow's readers raise many kinds on damaged files
         raise BadImageError(f"{name}: damaged image ({_first_line(error)})") from None
 
 
@@ -93,7 +102,8 @@ def _reduce(image: Any, target: Preprocess) -> None:
     for scale in (8, 4, 2):
         if min(right - left, bottom - top) // scale >= _MARGIN * target.size:
             width, height = image.size
-            image.draft(None, (-(-width // scale), -(-height // scale)))
+            # Rounded down: Pillow takes the largest scale that still gives this size.
+            image.draft(None, (width // scale, height // scale))
             return
 
 
@@ -104,11 +114,13 @@ def _upright(image: Image.Image) -> Image.Image:
         orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # Pillow's EXIF reader raises many kinds on damaged blocks
         return image
-    return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
+    # Not ImageOps.exif_transpose: it rewrites the EXIF block and fails on damaged ones.
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image, name: str) -> Pixels:
-    if image.mode in ("RGB", "L"):
+    if image.mode in ("RGB", "L") and "transparency" not in image.info:
         return np.asarray(image.convert("RGB"))
     if image.mode.startswith("I"):
         image = _from_16_bit(image)

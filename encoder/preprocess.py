@@ -1,6 +1,7 @@
 """The one definition of the way from pixels to network input, as data, with its reference."""
 
 import dataclasses
+import operator
 from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
 
@@ -39,11 +40,14 @@ class Preprocess:
             raise PocketlensError(f"fit {self.fit!r} is not one of {', '.join(get_args(Fit))}")
         if not 0.1 <= self.crop <= 1.0:
             raise PocketlensError(f"crop fraction {self.crop} is not between 0.1 and 1")
+        if not np.isfinite([*self.mean, *self.std]).all() or min(self.std) <= 0:
+            raise PocketlensError(f"mean {self.mean} and std {self.std} do not normalise pixels")
 
     def to_json(self) -> dict[str, Any]:
         """Return the preprocessing as plain JSON values."""
         value = dataclasses.asdict(self)
-        return {**value, "mean": list(self.mean), "std": list(self.std)}
+        numbers = {"mean": list(map(float, self.mean)), "std": list(map(float, self.std))}
+        return {**value, "crop": float(self.crop), **numbers}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], where: str) -> Self:
@@ -54,13 +58,15 @@ class Preprocess:
             if value["interpolation"] != "bilinear" or value["antialias"] is not True:
                 raise ValueError("only bilinear antialiased resizing is known")
             return cls(
-                size=int(value["size"]),
+                size=operator.index(value["size"]),
                 fit=value["fit"],
                 crop=float(value["crop"]),
                 mean=(red, green, blue),
                 std=(std_red, std_green, std_blue),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except PocketlensError as error:
+            raise PocketlensError(f"{where}: {error}") from None
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise PocketlensError(f"{where}: not a preprocessing ({error!r})") from None
 
     def resized(self, size: int) -> Self:

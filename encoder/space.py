@@ -7,8 +7,9 @@ a student carries its teacher's space. Vectors of two spaces are never compared.
 import dataclasses
 import hashlib
 import json
+import operator
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ def digest_tensors(tensors: Mapping[str, NDArray[Any]]) -> str:
     """Return the sha256 (hex) over sorted name, dtype, shape and little-endian bytes."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name])
+        array = np.asarray(tensors[name])
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         digest.update(canonical_json([name, array.dtype.name, list(array.shape)]))
         digest.update(array.tobytes())
@@ -74,17 +75,25 @@ class EmbeddingSpace:
         try:
             space = cls(
                 id=str(value["id"]),
-                dim=int(value["dim"]),
+                dim=operator.index(value["dim"]),
                 kind=value["kind"],
                 metric=value["metric"],
-                parents=tuple(map(str, value["parents"])),
-                compatible_with=tuple(map(str, value["compatible_with"])),
+                parents=_read_ids(value["parents"]),
+                compatible_with=_read_ids(value["compatible_with"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise PocketlensError(f"{where}: not an embedding space ({error!r})") from None
+        if space.kind not in get_args(SpaceKind) or space.metric != "cosine":
+            raise PocketlensError(f"{where}: space of kind {space.kind!r}, {space.metric!r} metric")
         if len(space.id) != ID_LENGTH or space.dim < 1:
             raise PocketlensError(f"{where}: space id {space.id!r} or dim {space.dim} is not valid")
         return space
+
+
+def _read_ids(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError("ids must be a list")
+    return tuple(map(str, value))
 
 
 def mint_space(

@@ -25,6 +25,8 @@ def read_csv(file: Path) -> ImageTable:
             rows = tuple(_read_row(file, reader.line_num, cells) for cells in reader)
     except FileNotFoundError:
         raise PocketlensError(f"{file}: no such file") from None
+    except OSError as error:
+        raise PocketlensError(f"{file}: not readable ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise PocketlensError(f"{file}: not a UTF-8 CSV file ({error})") from None
     table = ImageTable(file.parent, rows)
@@ -35,7 +37,7 @@ def read_csv(file: Path) -> ImageTable:
 def write_csv(table: ImageTable, file: Path) -> None:
     """Write the table next to its images, as `read_csv` reads it."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text)
     writer.writerow(COLUMNS)
     for row in table.rows:
         box = row.box if row.box else ("", "", "", "")
@@ -46,9 +48,9 @@ def write_csv(table: ImageTable, file: Path) -> None:
 def _check_header(file: Path, names: object) -> None:
     known = list(names) if isinstance(names, list) else []
     unknown = [name for name in known if name not in COLUMNS]
-    if "path" not in known or unknown:
+    if "path" not in known or unknown or len(set(known)) < len(known):
         raise PocketlensError(
-            f"{file}: the header must name path and may name {', '.join(COLUMNS[1:])}; "
+            f"{file}: the header must name path and may name, once each, {', '.join(COLUMNS[1:])}; "
             f"found {', '.join(map(str, known)) or 'nothing'}"
         )
 

@@ -97,7 +97,7 @@ def check_table(table: ImageTable, *, where: str) -> None:
         rows,
         lambda r: bool(r.label) and split_of.setdefault(r.label, r.split) != r.split,
     )
-    _refuse(where, "file is missing", rows, lambda row: not (table.root / row.path).is_file())
+    _refuse(where, "file is missing", rows, lambda row: not _is_file(table.root / row.path))
 
 
 def _refuse(where: str, rule: str, rows: Sequence[Row], broken: Callable[[Row], bool]) -> None:
@@ -112,9 +112,17 @@ def _refuse(where: str, rule: str, rows: Sequence[Row], broken: Callable[[Row], 
 
 
 def _is_new(path: str, seen: set[str]) -> bool:
+    path = Path(path).as_posix()
     new = path not in seen
     seen.add(path)
     return new
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for the file system
+        return False
 
 
 def _escapes(path: str) -> bool:

@@ -56,10 +56,13 @@ def measure_retrieval(
     depth = min(int(max(relevant.max(), *ranks)), len(database) - int(same_images))
     recall = {k: np.zeros(len(answered)) for k in ranks}
     map_at_r = np.zeros(len(answered))
+    distinct, column = _share_columns(database)
     block = max(1, _BLOCK_CELLS // max(len(database), 1))
     for start in range(0, len(answered), block):
         rows = answered[start : start + block]
-        scores = queries[rows] @ database.T
+        scores = queries[rows] @ distinct.T
+        if column is not None:
+            scores = scores[:, column]
         if same_images:
             scores[np.arange(len(rows)), rows] = -np.inf
         hits = database_labels[top_indices(scores, depth)] == query_labels[rows, None]
@@ -68,6 +71,18 @@ def measure_retrieval(
             recall[k][here] = hits[:, :k].any(axis=1)
         map_at_r[here] = _map_at_r(hits, relevant[rows])
     return Retrieval(recall, map_at_r, len(queries) - len(answered))
+
+
+def _share_columns(database: Vectors) -> tuple[Vectors, NDArray[np.int64] | None]:
+    """Return the distinct vectors, and each vector's place among them where some are copies.
+
+    A matrix product may round the columns of two copies apart; sharing one keeps their tie.
+    """
+    rows = np.ascontiguousarray(database).view(f"V{database.itemsize * database.shape[1]}").ravel()
+    _, first, column = np.unique(rows, return_index=True, return_inverse=True)
+    if len(first) == len(database):
+        return database, None
+    return database[first], column
 
 
 def top_indices(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """Tests of files and folders that appear whole or not at all."""
 
+import errno
 import json
 import os
 import signal
@@ -66,6 +67,17 @@ def test_an_error_leaves_nothing_where_there_was_nothing(tmp_path: Path) -> None
         (scratch / MARKER).write_text("half")
         raise ValueError
     assert listing(tmp_path) == {}
+
+
+def test_a_full_disk_names_the_output(old: Path) -> None:
+    before = listing(old.parent)
+    with (
+        pytest.raises(OSError, match="No space left") as caught,
+        new_folder(old, marker=MARKER, overwrite=True),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.filename == str(old)
+    assert listing(old.parent) == before
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])

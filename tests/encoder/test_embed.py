@@ -79,9 +79,7 @@ def test_bad_images_are_set_aside_with_their_positions(
     for number in (0, 3, 4, 5, 10):
         files[number].write_bytes(b"no picture")
     files[7].unlink()
-    embedded = embed_all(
-        files, PREPROCESS, mean_colour, batch_size=3, batches_ahead=batches_ahead
-    )
+    embedded = embed_all(files, PREPROCESS, mean_colour, batch_size=3, batches_ahead=batches_ahead)
     good = [1, 2, 6, 8, 9]
     assert embedded.positions.tolist() == good
     assert embedded.vectors.tolist() == expected(good)
@@ -117,9 +115,7 @@ def test_only_so_many_batches_are_prepared_ahead(
         return real(file, preprocess)
 
     monkeypatch.setattr(pipeline, "prepare_file", record)
-    batches = embed_files(
-        files, PREPROCESS, mean_colour, batch_size=2, batches_ahead=batches_ahead
-    )
+    batches = embed_files(files, PREPROCESS, mean_colour, batch_size=2, batches_ahead=batches_ahead)
     next(batches)
     time.sleep(0.05)
     assert max(begun) < 2 * (1 + batches_ahead)

@@ -43,7 +43,7 @@ def naive(
     without = 0
     for q, (query, label) in enumerate(zip(queries, query_labels, strict=True)):
         others = [i for i in range(len(database)) if not (same_images and i == q)]
-        scores = {i: sum(float(a) * float(b) for a, b in zip(query, database[i])) for i in others}
+        scores = {i: float(sum(query.astype(float) * database[i])) for i in others}
         ranking = sorted(others, key=lambda i: (-scores[i], i))
         relevant = sum(database_labels[i] == label for i in others)
         if relevant == 0:
@@ -101,9 +101,7 @@ rank_sets = st.lists(st.integers(1, 30), min_size=1, max_size=3, unique=True).ma
 
 @given(st.lists(items, min_size=1, max_size=16), rank_sets)
 @settings(max_examples=150, deadline=None)
-def test_same_images_against_a_loop(
-    rows: list[tuple[int, int]], ranks: tuple[int, ...]
-) -> None:
+def test_same_images_against_a_loop(rows: list[tuple[int, int]], ranks: tuple[int, ...]) -> None:
     vectors = EXACT[[index for index, _ in rows]]
     labels = [label for _, label in rows]
     check_against_naive(vectors, labels, vectors, labels, same_images=True, ranks=ranks)
@@ -114,9 +112,7 @@ def test_same_images_against_a_loop(
 def test_two_encoders_of_the_same_images_against_a_loop(
     rows: list[tuple[int, int]], data: st.DataObject
 ) -> None:
-    drawn = st.lists(
-        st.integers(0, len(EXACT) - 1), min_size=len(rows), max_size=len(rows)
-    )
+    drawn = st.lists(st.integers(0, len(EXACT) - 1), min_size=len(rows), max_size=len(rows))
     labels = [label for _, label in rows]
     check_against_naive(
         EXACT[data.draw(drawn)],
@@ -226,9 +222,7 @@ def test_against_pytorch_metric_learning(same_images: bool, seed: int) -> None:
     means = found.means()
     assert 20 < means["r1"] < 100
     assert means["r1"] == pytest.approx(100 * theirs["precision_at_1"], abs=1e-6)
-    assert means["map_at_r"] == pytest.approx(
-        100 * theirs["mean_average_precision_at_r"], abs=1e-5
-    )
+    assert means["map_at_r"] == pytest.approx(100 * theirs["mean_average_precision_at_r"], abs=1e-5)
 
 
 def equal(one: Retrieval, other: Retrieval) -> bool:
@@ -265,9 +259,7 @@ def test_copies_of_a_vector_rank_by_index(
     database = np.repeat(unit(1, dim, 0), count, axis=0)
     labels = np.zeros(count, np.int64)
     labels[0] = 1
-    found = measure_retrieval(
-        queries, np.ones(9, np.int64), database, labels, same_images=False
-    )
+    found = measure_retrieval(queries, np.ones(9, np.int64), database, labels, same_images=False)
     assert found.recall[1].tolist() == [1.0] * 9
 
 
@@ -340,3 +332,13 @@ def test_the_interval_is_that_of_the_normal_law() -> None:
     half = 196 * np.sqrt(0.75 * 0.25 / 400)
     assert interval.low == pytest.approx(75 - half, abs=0.6)
     assert interval.high == pytest.approx(75 + half, abs=0.6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("side", [0, 1])
+def test_vectors_that_are_not_finite_are_refused(value: float, side: int) -> None:
+    both = [EXACT[:3].copy(), EXACT[:3].copy()]
+    both[side][1, 2] = value
+    labels = np.zeros(3, np.int64)
+    with pytest.raises(PocketlensError, match="not all finite"):
+        measure_retrieval(both[0], labels, both[1], labels, same_images=True)
