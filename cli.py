@@ -51,15 +51,21 @@ def bench(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write it here.")] = None,
 ) -> None:
     """Time a query stage by stage, cold and warm."""
-    from encoder.atomic import write_json
+    from encoder.atomic import check_output_file, write_json
     from export.golden import make_camera_photo
     from export.latency import format_table, measure_latency, to_json
 
     if rounds < 1 or min(threads or [1]) < 1:
         raise PocketlensError("--rounds and --threads must be at least 1")
-    picture = read_picture(image) if image else make_camera_photo()
-    search = open_search(index, encoder) if index else None
-    times = measure_latency(encoder, picture, search=search, threads=threads or (), rounds=rounds)
+    check_output_file(json_file)
+    picture = _read_picture(image) if image else make_camera_photo()
+    times = measure_latency(
+        encoder,
+        picture,
+        search=_open_search(index, encoder) if index else None,
+        threads=threads or (),
+        rounds=rounds,
+    )
     print(format_table(times))
     if json_file:
         write_json(json_file, to_json(times, encoder, image.name if image else "camera 4000x3000"))
@@ -78,6 +84,11 @@ def demo(
     """Run the whole job, from images to answers."""
     for extra in ("train", "server"):
         require_extra(extra, "demo")
+    from encoder.atomic import check_output, write_json
+
+    check_output(output, marker="demo.json", overwrite=True)
+    output.mkdir(exist_ok=True)
+    write_json(output / "demo.json", {"format": 1})
     started = time.monotonic()
     if data is None:
         data = output / "images"
@@ -117,33 +128,27 @@ def demo(
         print(f"  {place!s:<28} {what}")
 
 
+def _open_search(index: Path, encoder: Path) -> "Callable[[NDArray[np.float32]], object]":
+    """Join what must meet: a search of the index for vectors of this encoder."""
+    require_extra("server", "--index")
+    from server_index.search import open_pair
+
+    opened, _ = open_pair(index, encoder)
+    return lambda vectors: opened.search(vectors, 10)
+
+
 def _announce(step: str) -> None:
     print(f"\n== {step}", flush=True)
 
 
 def _last_picture(data: Path) -> Path:
-    """Return a picture of a test class: the last of the last class."""
+    """Return the last picture of the last class."""
     from encoder.datasets.splits import read_table
 
     return read_table(data).files()[-1]
 
 
-def open_search(
-    index: Path, encoder: Path, count: int = 10
-) -> "Callable[[NDArray[np.float32]], object]":
-    """Join what must meet: a search over the index for vectors of this encoder."""
-    require_extra("server", "--index")
-    from encoder.space import require_same_space
-    from export.runtime import QueryEncoder
-    from server_index.store import Index
-
-    opened = Index.open(index)
-    query = QueryEncoder(encoder)
-    require_same_space(query.contract.space, opened.space, what=str(query.file))
-    return lambda vectors: opened.search(vectors, count)
-
-
-def read_picture(file: Path) -> bytes:
+def _read_picture(file: Path) -> bytes:
     """Read a picture's bytes, once it is known to decode."""
     from encoder.images import decode_image
 
@@ -159,14 +164,10 @@ def main() -> None:
     except PocketlensError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _fail(f"{error.filename or 'output'}: the disk is full; nothing was changed")
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.ENOTDIR):
-            _fail(f"{error.filename or 'output'}: {error.strerror}")
-        raise
-    except KeyboardInterrupt:
-        print("stopped; nothing was changed", file=sys.stderr)
-        sys.exit(130)
+        name = error.filename or "output"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _fail(f"{name}: the disk is full; nothing was changed")
+        _fail(f"{name}: {error.strerror or error}")
 
 
 def _fail(message: str) -> None:

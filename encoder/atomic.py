@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,34 +55,54 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def check_output(path: Path, *, marker: str, overwrite: bool) -> None:
-    """Refuse an output folder that exists, before any work is done.
+def check_output(path: Path, *, marker: str, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """Refuse an output folder that must not be written, before any work is done.
 
-    With `overwrite` only an empty folder, or one that holds the file `marker` (so one that this
-    program wrote), may be replaced.
+    With `overwrite` only an empty folder, or one that this program wrote (it holds the JSON file
+    `marker` with a format number), may be replaced. None of the `inputs` may lie in the output.
 
     Raises:
         PocketlensError: when `path` must not be replaced or its parent cannot hold it.
     """
-    if not path.exists() and not path.is_symlink():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PocketlensError(f"{path}: cannot be made ({error.strerror})") from None
+    here = path.resolve()
+    for source in inputs:
+        if source.resolve().is_relative_to(here):
+            raise PocketlensError(f"{path}: holds the input {source}; name another output")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        present = path.exists() or path.is_symlink()
+    except OSError as error:
+        raise PocketlensError(f"{path}: cannot be made ({error.strerror})") from None
+    if not present:
         return
     if not path.is_dir():
         raise PocketlensError(f"{path}: exists and is not a folder; name another output")
+    if Path.cwd().is_relative_to(here) or path.is_mount():
+        raise PocketlensError(f"{path}: cannot be replaced while in use; name a folder inside it")
     if not any(path.iterdir()):
         return
     if not overwrite:
         raise PocketlensError(
             f"{path}: exists already; name another output or replace it with --overwrite"
         )
-    if not (path / marker).is_file():
+    if not _is_ours(path / marker):
         raise PocketlensError(
-            f"{path}: has no {marker}, so this program did not write it and will not replace it; "
-            "name another output"
+            f"{path}: has no {marker} of ours, so this program did not write it and will not "
+            "replace it; name another output"
         )
+
+
+def _is_ours(marker: Path) -> bool:
+    try:
+        return isinstance(read_json(marker).get("format"), int)
+    except PocketlensError:
+        return False
+
+
+def check_output_file(path: Path | None) -> None:
+    """Refuse a file that cannot be written, before any work is done."""
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise PocketlensError(f"{path}: not a file in a folder that exists")
 
 
 def _exchange(first: Path, second: Path) -> bool:
@@ -125,13 +145,7 @@ def new_folder(path: Path, *, marker: str, overwrite: bool = False) -> Iterator[
         _sync_tree(scratch)
         # Again: another program may have made the folder meanwhile.
         check_output(path, marker=marker, overwrite=overwrite)
-        if not path.exists():
-            scratch.rename(path)
-        elif not _exchange(scratch, path):
-            old = scratch.with_suffix(".old")
-            path.rename(old)
-            scratch.rename(path)
-            shutil.rmtree(old)
+        _put(scratch, path)
         _sync(path.parent)
     except OSError as error:
         # A failed write names no file, or one in the scratch folder; the user knows the output.
@@ -140,3 +154,15 @@ def new_folder(path: Path, *, marker: str, overwrite: bool = False) -> Iterator[
         raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _put(scratch: Path, path: Path) -> None:
+    """Rename the finished folder to its place, whatever old one is there."""
+    if not path.exists() or not any(path.iterdir()):
+        scratch.rename(path)
+    elif not _exchange(scratch, path):
+        # Where the kernel cannot swap, a kill between the two renames leaves the old folder aside.
+        old = scratch.with_suffix(".old")
+        path.rename(old)
+        scratch.rename(path)
+        shutil.rmtree(old)

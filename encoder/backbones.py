@@ -32,7 +32,21 @@ def build_trunk(name: str) -> nn.Module:
         trunk: nn.Module = timm.create_model(name, num_classes=0, global_pool="")
     except (RuntimeError, TypeError, ValueError) as error:
         raise PocketlensError(f"trunk {name!r}: timm cannot build it ({error})") from None
+    _check_feature_map(trunk, name)
     return trunk
+
+
+def _check_feature_map(trunk: nn.Module, name: str) -> None:
+    """Refuse trunks that do not end in `[n, channels, h, w]`, or take one size only."""
+    try:
+        with torch.inference_mode():
+            shape = trunk.eval()(torch.zeros(1, 3, 64, 64)).shape
+    except Exception:  # trunks raise many kinds at a size they do not take
+        shape = torch.Size()
+    if len(shape) != 4 or shape[1] != trunk.num_features:
+        raise PocketlensError(
+            f"trunk {name!r} does not end in a feature map at any size; take a convolutional one"
+        )
 
 
 def input_statistics(name: str) -> tuple[Triple, Triple]:
@@ -41,7 +55,10 @@ def input_statistics(name: str) -> tuple[Triple, Triple]:
         return _LITE_MEAN, _LITE_STD
     import timm
 
-    config = timm.get_pretrained_cfg(name)
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # an unknown tag behind the dot
+        raise PocketlensError(f"trunk {name!r}: {error}") from None
     if config is None:
         return (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)
     return _to_bytes(config.mean), _to_bytes(config.std)

@@ -136,12 +136,13 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         kind, encoder = str(config["kind"]), str(config["encoder"])
         preprocess = Preprocess.from_json(config["preprocess"], str(file))
         space = EmbeddingSpace.from_json(config["space"], str(file))
-    except (KeyError, TypeError) as error:
+        provenance = dict(config["provenance"])
+    except (KeyError, TypeError, ValueError) as error:
         raise PocketlensError(f"{file}: a field is missing or wrong ({error!r})") from None
     model = EmbeddingModel(architecture)
     _load_tensors(model, folder / WEIGHTS)
     checkpoint = Checkpoint(
-        model.eval(), architecture, preprocess, space, kind, alignment, config["provenance"]
+        model.eval(), architecture, preprocess, space, kind, alignment, provenance
     )
     if checkpoint.encoder != encoder:
         raise PocketlensError(f"{folder}: weights do not match the digest in {CONFIG}")

@@ -12,6 +12,7 @@ from encoder.errors import PocketlensError, require_extra
 if TYPE_CHECKING:
     from encoder.checkpoint import Checkpoint
     from encoder.datasets.splits import SplitRule
+    from encoder.datasets.table import ImageTable
     from encoder.embed import Quarantined
     from encoder.evaluation.protocol import EvaluationRow
 
@@ -41,6 +42,8 @@ def demo_data(
     from encoder.memory import count_cores
     from encoder.progress import track
 
+    if classes < 4:
+        raise PocketlensError("--classes must be at least 4: two to train on, two to test on")
     try:
         spec = ProceduralSpec(classes=classes, images_per_class=images, seed=seed)
     except ValueError as error:
@@ -53,7 +56,7 @@ def demo_data(
         write_images(
             spec, folder, processes=count_cores(), progress=lambda done, total: advance(images)
         )
-        write_json(folder / marker, dataclasses.asdict(spec))
+        write_json(folder / marker, {"format": 1, **dataclasses.asdict(spec)})
     print(f"{classes * images} images of {classes} classes in {output}")
 
 
@@ -94,7 +97,13 @@ def train_teacher(
     require_extra("train", "train-teacher")
     if test_share is not None and test_classes is not None:
         raise PocketlensError("give --test-share or --test-classes, not both")
-    from encoder.datasets.splits import SplitRule, open_split, read_class_list
+    from encoder.datasets.splits import (
+        SplitRule,
+        check_test_names,
+        read_class_list,
+        read_table,
+        split_classes,
+    )
 
     split = SplitRule(
         test=0.5 if test_share is None else test_share,
@@ -104,8 +113,10 @@ def train_teacher(
     )
     from encoder.atomic import check_output
 
-    check_output(output, marker="config.json", overwrite=overwrite)
-    table = open_split(data, split)
+    check_output(output, marker="config.json", overwrite=overwrite, inputs=[data])
+    table = read_table(data)
+    check_test_names(table, split)
+    table = split_classes(table, split)
     from encoder.model import Architecture
     from encoder.teacher import TeacherRecipe
     from encoder.teacher import train_teacher as run
@@ -154,9 +165,8 @@ def distill(
     require_extra("train", "distill")
     from encoder.atomic import check_output
 
-    check_output(output, marker="config.json", overwrite=overwrite)
+    check_output(output, marker="config.json", overwrite=overwrite, inputs=[teacher, data])
     from encoder.checkpoint import load_checkpoint
-    from encoder.datasets.splits import open_split
     from encoder.losses.asymmetric import AsymmetricWeights
     from encoder.student import StudentRecipe, distil_student
     from encoder.training import Optimisation
@@ -173,7 +183,7 @@ def distill(
         seed=seed,
     )
     loaded = load_checkpoint(teacher)
-    table = open_split(data, _split_of(loaded))
+    table = _divide_known(data, loaded)
     checkpoint, quarantined = distil_student(loaded, table, recipe, output, overwrite=overwrite)
     _report_quarantine(quarantined)
     _report_checkpoint(output, checkpoint)
@@ -190,15 +200,16 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure recall on classes nobody trained on."""
-    require_extra("export", "evaluate")
-    from encoder.atomic import write_json
+    require_extra("torch", "evaluate")
+    from encoder.atomic import check_output_file, write_json
     from encoder.checkpoint import load_checkpoint
-    from encoder.datasets.splits import open_split
+    from encoder.datasets.splits import read_table, split_classes
     from encoder.evaluate import evaluate_checkpoints
 
+    check_output_file(json_file)
     loaded = load_checkpoint(teacher)
     query = load_checkpoint(student) if student else None
-    table = open_split(data, _split_of(loaded))
+    table = split_classes(read_table(data), _split_of(loaded))
     found = evaluate_checkpoints(loaded, query, table, precision=precision)
     _report_quarantine(found.quarantined)
     _print_rows(found.rows)
@@ -212,6 +223,18 @@ def evaluate(
             "data": table.fingerprint(),
         }
         write_json(json_file, value)
+
+
+def _divide_known(data: Path, teacher: "Checkpoint") -> "ImageTable":
+    """Read images to distil on; where the teacher knows their classes, keep its test images out."""
+    from encoder.datasets.splits import read_table, split_classes
+
+    table = read_table(data)
+    if set(teacher.provenance.get("trained_on", [])) & set(table.class_names()):
+        table = split_classes(table, _split_of(teacher))
+    kept = sum(row.split in ("", "train") for row in table.rows)
+    print(f"distilling on {kept} of {len(table)} images; the others validate or test")
+    return table
 
 
 def _split_of(checkpoint: "Checkpoint") -> "SplitRule":

@@ -52,14 +52,13 @@ def embed_files(
     *,
     batch_size: int = 32,
     batches_ahead: int = 0,
-    workers: int | None = None,
 ) -> Iterator[EmbeddedBatch]:
     """Embed files in order, a batch at a time; memory does not grow with their number.
 
     `embed` maps uint8 `[n, size, size, 3]` to float32 `[n, dim]`. Unreadable images appear in
     `quarantined` and have no vector.
     """
-    with ThreadPoolExecutor(workers or count_cores()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         chunks = (
             range(at, min(at + batch_size, len(files))) for at in range(0, len(files), batch_size)
         )

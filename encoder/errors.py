@@ -12,6 +12,7 @@ class BadImageError(PocketlensError):
 
 
 _EXTRAS = {
+    "torch": ("torch", "timm", "safetensors"),
     "train": ("torch", "timm", "pytorch_metric_learning"),
     "export": ("torch", "timm", "onnx", "onnxscript"),
     "server": ("faiss",),
@@ -22,6 +23,7 @@ def require_extra(extra: str, purpose: str) -> None:
     """Raise `PocketlensError` naming the extra when one of its packages is not installed."""
     for package in _EXTRAS[extra]:
         if importlib.util.find_spec(package) is None:
+            named = "export" if extra == "torch" else extra
             raise PocketlensError(
-                f"{purpose} needs the package {package}: pip install 'pocketlens[{extra}]'"
+                f"{purpose} needs the package {package}: pip install 'pocketlens[{named}]'"
             )

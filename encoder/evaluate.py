@@ -38,7 +38,9 @@ def evaluate_checkpoints(
     test = table.select(i for i, row in enumerate(table.rows) if row.split == "test" and row.label)
     if not len(test):
         raise PocketlensError(f"{table.root}: no labelled test images")
-    _refuse_trained(teacher, test)
+    for checkpoint in (teacher, student):
+        if checkpoint is not None:
+            _refuse_trained(checkpoint, test)
     large, quarantined = _encode(teacher, teacher.preprocess, test, precision)
     size = teacher.preprocess.size
     rows = [evaluate_pair(f"teacher {size}, symmetric", large, large)]
@@ -55,14 +57,14 @@ def evaluate_checkpoints(
     return Evaluation(tuple(rows), quarantined)
 
 
-def _refuse_trained(teacher: Checkpoint, test: ImageTable) -> None:
-    """Refuse classes that the teacher was trained on, where the data set is the same."""
-    data = teacher.provenance.get("data", {})
-    seen = set(teacher.provenance.get("trained_on", [])) & set(test.class_names())
-    if seen and data.get("source") == test.root.name:
+def _refuse_trained(checkpoint: Checkpoint, test: ImageTable) -> None:
+    """Refuse test classes that an encoder was trained on, by name."""
+    seen = set(checkpoint.provenance.get("trained_on", [])) & set(test.class_names())
+    if seen:
         raise PocketlensError(
-            f"{test.root}: the teacher was trained on {len(seen)} of the test classes, "
-            f"{sorted(seen)[0]} among them; evaluate with the split it was trained under"
+            f"{test.root}: the {checkpoint.kind} was trained on {len(seen)} of the test classes, "
+            f"{min(seen)!r} among them; evaluate with the split it was trained under, or rename "
+            "the classes of another data set"
         )
 
 
@@ -78,6 +80,7 @@ def _encode(
     encoded = EncodedSet(
         embedded.vectors,
         test.labels()[embedded.positions],
+        embedded.positions,
         is_query=roles != "database",
         is_database=roles != "query",
     )

@@ -188,7 +188,7 @@ def _build(
             raise _NotStoredError(found.shapes, found.quarantined)
         np.save(scratch / _SHAPES, found.shapes, allow_pickle=False)
         listed = [dataclasses.astuple(entry) for entry in found.quarantined]
-        write_json(scratch / _MANIFEST, {"images": len(files), "quarantined": listed})
+        write_json(scratch / _MANIFEST, {"format": 1, "images": len(files), "quarantined": listed})
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,8 @@ def _append(pixels: BinaryIO, image: Pixels) -> bool:
 
 def _evict(home: Path, max_bytes: int, *, keep: Path | None = None) -> None:
     """Remove the caches used longest ago until the rest fits."""
-    entries = sorted((p for p in home.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
+    ours = (path for path in home.iterdir() if (path / _MANIFEST).is_file())
+    entries = sorted(ours, key=lambda path: path.stat().st_mtime)
     sizes = [sum(file.stat().st_size for file in entry.iterdir()) for entry in entries]
     total = sum(sizes)
     for entry, size in zip(entries, sizes, strict=True):

@@ -48,11 +48,11 @@ class Inference:
     def embed_pixels(self, pixels: Tensor) -> Tensor:
         """Embed float `[n, h, w, 3]` in 0..255 (channels last) to float32 `[n, dim]`."""
         batch = normalise_pixels(pixels, self.preprocess)
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
-        ):
-            return self.network(batch).float()  # type: ignore[no-any-return]
+        with torch.inference_mode():
+            enabled = self.precision == "bf16"
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
+                features = self.network.trunk(batch)
+            return self.network.embed_features(features.float())
 
 
 def normalise_pixels(pixels: Tensor, preprocess: Preprocess) -> Tensor:

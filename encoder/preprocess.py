@@ -102,12 +102,25 @@ def resize_box(image: Pixels, box: Box, size: int) -> Pixels:
     return np.asarray(resized)
 
 
+MIN_SIDE = 16
+
+
+def enlarge_tiny(image: Pixels) -> Pixels:
+    """Enlarge an RGB picture whose sides are below 16 pixels: no encoder takes less."""
+    height, width = image.shape[:2]
+    if min(height, width) >= MIN_SIDE:
+        return image
+    larger = (max(width, MIN_SIDE), max(height, MIN_SIDE))
+    return np.asarray(Image.fromarray(image).resize(larger, Image.Resampling.BILINEAR))
+
+
 def prepare(image: Pixels, preprocess: Preprocess) -> Pixels:
     """Crop and resize one RGB image uint8 `[height, width, 3]` to `[size, size, 3]`.
 
     Width first, then height, each rounded to bytes: the order that ONNX Runtime's Resize takes.
     Pillow alone takes the other order for tall images, which differs by a grey level.
     """
+    image = enlarge_tiny(image)
     height, width = image.shape[:2]
     left, top, right, bottom = preprocess.crop_box(width, height)
     size, bilinear = preprocess.size, Image.Resampling.BILINEAR

@@ -46,7 +46,7 @@ class StudentRecipe:
     size: int = 112
     views_per_image: int = 2
     images: int = 32
-    optimisation: Optimisation = Optimisation(epochs=6, lr=1e-3, head_factor=1.0)
+    optimisation: Optimisation = Optimisation(epochs=6, lr=5e-4, head_factor=1.0)
     weights: AsymmetricWeights = AsymmetricWeights()
     views: ViewRecipe = ViewRecipe()
     start: Literal["teacher", "imagenet"] = "teacher"
@@ -74,11 +74,12 @@ def distil_student(
     images held out of the training. Returns it and the images that could not be read.
 
     Raises:
-        PocketlensError: when the student is not smaller than a sound input, there are no
-            images, or the output must not be replaced.
+        PocketlensError: when there are no images, or the output must not be replaced.
     """
     rng = seed_everything(recipe.seed)
-    training, held_out = _hold_out(table, rng)
+    training = table.select(i for i, row in enumerate(table.rows) if row.split in ("", "train"))
+    if len(training) < 2:
+        raise PocketlensError(f"{table.root}: {len(training)} training images to distil on")
     preprocess = teacher.preprocess.resized(recipe.size)
     views = dataclasses.replace(recipe.views, fit=preprocess.fit)
     recipe = dataclasses.replace(recipe, views=views)
@@ -89,8 +90,7 @@ def distil_student(
         with track("reading images", len(training)) as advance:
             side = 2 * teacher.preprocess.size
             images = open_images(training.files(), side=side, advance=advance)
-        if not len(images.positions):
-            raise PocketlensError(f"{table.root}: none of the {len(training)} images can be read")
+        images, held_out = _hold_out(images, table.split("val").files(), rng)
         guide = prepare_inference(teacher, precision=recipe.teacher_precision)
         model = _start(teacher, recipe)
         model = model.to(guide.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -101,28 +101,30 @@ def distil_student(
             preprocess,
             teacher.space,
             "student",
-            provenance=_provenance(teacher, recipe, table),
+            provenance=_provenance(teacher, recipe, table, training),
         )
         student.alignment = measure_alignment(student, teacher, held_out)
-        log.write(**dataclasses.asdict(student.alignment))
+        if student.alignment:
+            log.write(**dataclasses.asdict(student.alignment))
         save_checkpoint(student, folder)
     return student, images.quarantined
 
 
-def _hold_out(table: ImageTable, rng: np.random.Generator) -> tuple[ImageTable, ImageTable]:
-    """Return the images to train on, and those never trained on: the alignment is shown there.
+def _hold_out(
+    images: DecodedImages, validation: list[Path], rng: np.random.Generator
+) -> tuple[DecodedImages, list[Path]]:
+    """Return the images to train on, and files never trained on: the alignment is shown there.
 
-    Held out is the validation split, or where there is none a twentieth of the training images.
+    Held out are the validation files, or where there are none a twentieth of the images.
     """
-    training = table.select(i for i, row in enumerate(table.rows) if row.split in ("", "train"))
-    validation = table.split("val")
-    if len(training) < 2:
-        raise PocketlensError(f"{table.root}: {len(training)} training images to distil on")
-    if len(validation):
-        return training, validation
-    order = rng.permutation(len(training))
-    count = max(1, min(_HELD_OUT, len(training) // 20))
-    return training.select(sorted(order[count:])), training.select(sorted(order[:count]))
+    if len(images.positions) < 2:
+        raise PocketlensError(f"{len(images.positions)} of the training images can be read")
+    if validation:
+        return images, validation
+    order = rng.permutation(images.positions)
+    count = max(1, min(_HELD_OUT, len(order) // 20))
+    held_out = [images.files[position] for position in order[:count]]
+    return dataclasses.replace(images, positions=np.sort(order[count:])), held_out
 
 
 def _start(teacher: Checkpoint, recipe: StudentRecipe) -> EmbeddingModel:
@@ -186,21 +188,27 @@ def _shuffle(total: int, count: int, rng: np.random.Generator) -> Iterator[NDArr
         yield batch
 
 
-def measure_alignment(student: Checkpoint, teacher: Checkpoint, table: ImageTable) -> Alignment:
-    """Measure the cosine of student and teacher vectors of the same whole images."""
-    own = embed_all(table.files(), student.preprocess, embed_with(student))
-    reference = embed_all(table.files(), teacher.preprocess, embed_with(teacher))
-    if not len(own.positions):
-        raise PocketlensError(f"{table.root}: no readable image to measure the alignment on")
-    return Alignment.measure(own.vectors, reference.vectors, teacher.encoder)
+def measure_alignment(
+    student: Checkpoint, teacher: Checkpoint, files: list[Path]
+) -> Alignment | None:
+    """Measure the cosine of both vectors of the same whole images; None where none can be read."""
+    own = embed_all(files, student.preprocess, embed_with(student))
+    reference = embed_all(files, teacher.preprocess, embed_with(teacher))
+    common, first, second = np.intersect1d(own.positions, reference.positions, return_indices=True)
+    if not len(common):
+        return None
+    return Alignment.measure(own.vectors[first], reference.vectors[second], teacher.encoder)
 
 
-def _provenance(teacher: Checkpoint, recipe: StudentRecipe, table: ImageTable) -> dict[str, Any]:
+def _provenance(
+    teacher: Checkpoint, recipe: StudentRecipe, table: ImageTable, training: ImageTable
+) -> dict[str, Any]:
+    seen = {*teacher.provenance.get("trained_on", []), *training.class_names()}
     return {
         "recipe": dataclasses.asdict(recipe),
         "seed": recipe.seed,
         "split": teacher.provenance.get("split"),
-        "trained_on": teacher.provenance.get("trained_on", []),
+        "trained_on": sorted(seen),
         "teacher": {"encoder": teacher.encoder, "size": teacher.preprocess.size},
         "data": {
             "source": table.root.name,

@@ -73,13 +73,15 @@ class TeacherRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.images_per_class < 2 or self.batch % self.images_per_class:
+        if self.images_per_class < 2 or self.batch < 2 or self.batch % self.images_per_class:
             raise PocketlensError(
                 f"--batch {self.batch} must be a multiple of --images-per-class "
                 f"{self.images_per_class}, and that at least 2"
             )
         if not 0.01 <= self.temperature <= 1:
             raise PocketlensError(f"--temperature {self.temperature} is not between 0.01 and 1")
+        if self.early_size and not 16 <= self.early_size <= 2048:
+            raise PocketlensError(f"--early-size {self.early_size} is not 0 or between 16 and 2048")
         if not 0 <= self.early_share < 1:
             raise PocketlensError(f"--early-share {self.early_share} is not at least 0 and below 1")
 
@@ -114,8 +116,11 @@ def train_teacher(
             replaced.
     """
     rng = seed_everything(recipe.seed)
-    training = table.split("train")
+    training = table.select(
+        index for index, row in enumerate(table.rows) if row.split == "train" and row.label
+    )
     check_trainable(training, where=str(table.root))
+    model = start_model(recipe.architecture, recipe.weights)
     device = choose_device()
     if device.type == "cpu":
         torch.set_num_threads(count_cores())
@@ -128,7 +133,6 @@ def train_teacher(
         with track("reading images", len(training)) as advance:
             images = open_images(training.files(), side=2 * recipe.size, advance=advance)
         chosen, dropped = _choose_images(training, images)
-        model = start_model(recipe.architecture, recipe.weights)
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         validate = functools.partial(_validate, model, preprocess, recipe, table.split("val"))
         _optimise(model, chosen, preprocess, recipe, rng, validate, log)
@@ -243,13 +247,12 @@ def _validate(
     model: EmbeddingModel, preprocess: Preprocess, recipe: TeacherRecipe, validation: ImageTable
 ) -> dict[str, float]:
     """Measure the network as it is now on the validation classes; nothing where none has a pair."""
-    counts = np.bincount(validation.labels(), minlength=1)
-    if counts.max() < 2:
-        return {}
     network = prepare_network(model, recipe.architecture, preprocess, precision="auto")
     embedded = embed_all(validation.files(), preprocess, network.embed_images)
     labels = validation.labels()[embedded.positions]
     vectors = embedded.vectors
+    if np.bincount(labels[labels >= 0], minlength=1).max() < 2:
+        return {}
     if not np.isfinite(vectors).all():
         return {"val_map_at_r": math.nan}
     found = measure_retrieval(vectors, labels, vectors, labels, same_images=True)

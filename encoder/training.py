@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,12 +33,14 @@ class Optimisation:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "lr", "head_factor"):
-            if getattr(self, name) <= 0:
-                raise PocketlensError(f"{name} must be positive")
+            if not 0 < getattr(self, name) < math.inf:
+                raise PocketlensError(f"--{name} {getattr(self, name)} must be a positive number")
 
 
 def seed_everything(seed: int) -> np.random.Generator:
     """Seed torch and the global numpy state (which the PK sampler reads); return our own source."""
+    if not 0 <= seed < 2**32:
+        raise PocketlensError(f"--seed {seed} is not between 0 and 4294967295")
     torch.manual_seed(seed)
     np.random.seed(seed)
     return np.random.default_rng(seed)
@@ -158,3 +161,6 @@ def run_training(
         if step % log_every == 0 or step == steps:
             log.write(step=step, steps=steps, lr=schedule.get_last_lr()[0], **figures)
         after_step(step)
+    parameters = (parameter for group in groups for parameter in group["params"])
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
+        raise diverged("a weight", steps, steps)

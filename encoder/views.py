@@ -64,8 +64,9 @@ class ViewRecipe:
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < 1:
                 raise PocketlensError(f"view {name} {getattr(self, name)} is not in 0..1")
-        if not 0 <= self.hue <= 0.5 or not 0 <= self.flip <= 1 or self.mix_alpha < 0:
-            raise PocketlensError("view hue must be in 0..0.5, flip in 0..1, mix_alpha at least 0")
+        for name, most in (("hue", 0.5), ("flip", 1.0), ("mix_alpha", 100.0)):
+            if not 0 <= getattr(self, name) <= most:
+                raise PocketlensError(f"view {name} {getattr(self, name)} is not in 0..{most:g}")
 
 
 def sample_views(

@@ -10,9 +10,11 @@ import numpy as np
 
 from encoder.atomic import new_folder, write_json
 from encoder.checkpoint import Alignment, Checkpoint
+from encoder.errors import PocketlensError
 from encoder.preprocess import Pixels
 from encoder.space import require_same_space
 from export.contract import FORMAT, Contract
+from export.golden import make_golden_images
 from export.graph import IR_VERSION, OPSET, build_photo_model, to_bytes
 from export.parity import Parity, embed_reference, gather_pictures, measure_parity
 from export.runtime import CARD
@@ -39,17 +41,20 @@ def export_bundle(
     """Export a checkpoint to a bundle folder once its graph agrees with PyTorch.
 
     Compared on pictures the package makes and on `files`. With `teacher` the alignment is
-    measured on the same pictures; else the checkpoint's own is passed on.
+    measured on `files`; else the checkpoint's own is passed on.
 
     Raises:
         PocketlensError: when the graph differs (nothing is then written), the teacher is of
-            another space, or the output must not be replaced.
+            another space or has no pictures to be compared on, or the output must not be replaced.
     """
-    pictures, quarantined = gather_pictures(files, checkpoint.preprocess)
+    own_pictures, quarantined = gather_pictures(files, checkpoint.preprocess)
+    pictures = make_golden_images() | own_pictures
     alignment = checkpoint.alignment
     if teacher is not None:
         require_same_space(checkpoint.space, teacher.space, what="the checkpoint")
-        alignment = _align(checkpoint, teacher, pictures)
+        if not own_pictures:
+            raise PocketlensError("--teacher needs --images: pictures to show the alignment on")
+        alignment = _align(checkpoint, teacher, own_pictures)
     contract = Contract(
         space=checkpoint.space,
         encoder=checkpoint.encoder,

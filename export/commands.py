@@ -15,10 +15,11 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder of a student or teacher.")],
     bundle: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
     images: Annotated[
-        Path | None, typer.Option(help="Folder or CSV of pictures to check parity on as well.")
+        Path | None, typer.Option(help="Folder or CSV of pictures for parity and alignment.")
     ] = None,
     teacher: Annotated[
-        Path | None, typer.Option(help="Checkpoint of the teacher, to measure the alignment.")
+        Path | None,
+        typer.Option(help="Checkpoint of the teacher: measure the alignment on --images."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> None:
@@ -30,7 +31,7 @@ def export(
     from export.bundle import export_bundle
     from export.runtime import CARD
 
-    check_output(bundle, marker=CARD, overwrite=overwrite)
+    check_output(bundle, marker=CARD, overwrite=overwrite, inputs=[checkpoint])
     files = read_table(images).files() if images else []
     done = export_bundle(
         load_checkpoint(checkpoint),

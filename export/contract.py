@@ -12,6 +12,8 @@ from encoder.space import EmbeddingSpace
 FORMAT = 1
 KEY = "pocketlens"
 INPUT, OUTPUT = "image", "embedding"
+# Names of the nodes before the network, so that their time can be told apart.
+PREPROCESS_PREFIX = "preprocess/"
 
 
 @dataclasses.dataclass(frozen=True)

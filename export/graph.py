@@ -13,13 +13,12 @@ from encoder.checkpoint import Checkpoint
 from encoder.errors import PocketlensError
 from encoder.model import EmbeddingModel, fold_for_inference
 from encoder.preprocess import CROP_STEPS, Preprocess, crop_steps
-from export.contract import INPUT, KEY, OUTPUT, Contract
+from export.contract import INPUT, KEY, OUTPUT, PREPROCESS_PREFIX, Contract
 
 OPSET = 18
 # The oldest IR that opset 18 allows: older runtimes on devices refuse newer ones.
 IR_VERSION = 8
 _PIXELS = "network_input"
-PREPROCESS_PREFIX = "preprocess/"
 
 
 def build_photo_model(checkpoint: Checkpoint, contract: Contract) -> onnx.ModelProto:
@@ -71,7 +70,7 @@ def _export_network(checkpoint: Checkpoint) -> onnx.ModelProto:
                 verbose=False,
             )
     except Exception as error:  # the exporter raises many kinds
-        reason = str(error).splitlines()[0][:160]
+        reason = str(error).partition("\n")[0][:160]
         raise PocketlensError(
             f"trunk {checkpoint.architecture.trunk!r} cannot be exported ({reason})"
         ) from None

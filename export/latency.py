@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from encoder.memory import count_cores
 from encoder.preprocess import Pixels
+from export.contract import PREPROCESS_PREFIX
 from export.runtime import QueryEncoder
 
 Search = Callable[[NDArray[np.float32]], Any]
-# The nodes before the network carry this prefix (`export.graph`).
-_PREPROCESS_PREFIX = "preprocess/"
 STAGES = ("decode", "resize", "network", "search", "total")
 
 
@@ -43,9 +42,9 @@ def measure_latency(
 ) -> list[StageTimes]:
     """Time one picture's way from its bytes to an answer, for each number of threads.
 
-    Cold is a session opened anew and its first picture; warm is `rounds` pictures after
-    `warm_up`. Resizing happens inside the graph: its share of the graph's time is read from ONNX
-    Runtime's profiler in runs of their own, so that profiling does not slow what is timed.
+    Cold is a session opened anew, in a running process, and its first picture; warm is `rounds`
+    pictures after `warm_up`. Resizing happens inside the graph: it and the network are told apart
+    by ONNX Runtime's profiler in runs of their own, so that profiling does not slow the total.
     """
     wanted = list(threads) or sorted({1, count_cores()})
     return [_measure(encoder, picture, search, count, rounds, warm_up) for count in wanted]
@@ -61,16 +60,11 @@ def _measure(
     first = time.perf_counter()
     times = [_time_once(encoder, picture, search) for _ in range(warm_up + rounds)][warm_up:]
     decode, graph, searched = np.array(times).T * 1e3
-    share = _resize_share(path, encoder.decode(picture), threads)
-    stages = {
-        "decode": decode,
-        "resize": graph * share,
-        "network": graph * (1 - share),
-        "search": searched,
-        "total": decode + graph + searched,
-    }
-    if search is None:
-        del stages["search"]
+    resize, network = _profile_graph(path, encoder.decode(picture), threads, rounds, warm_up)
+    stages = {"decode": decode, "resize": resize, "network": network}
+    if search is not None:
+        stages["search"] = searched
+    stages["total"] = decode + graph + searched
     return StageTimes(
         threads=threads,
         cold_load_ms=1e3 * (loaded - started),
@@ -94,18 +88,22 @@ def _time_once(
     return at[1] - at[0], at[2] - at[1], at[3] - at[2]
 
 
-def _resize_share(path: Path, pixels: Pixels, threads: int, runs: int = 10) -> float:
-    """Return the share of the graph's time that the preprocessing nodes take."""
+def _profile_graph(
+    path: Path, pixels: Pixels, threads: int, rounds: int, warm_up: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the milliseconds of the preprocessing nodes and of the others, run by run."""
     with tempfile.TemporaryDirectory() as folder:
         profiled = QueryEncoder(path, threads=threads, profile_prefix=str(Path(folder) / "profile"))
-        for _ in range(runs):
+        for _ in range(warm_up + rounds):
             profiled.embed(pixels)
         events = json.loads(Path(profiled.session.end_profiling()).read_text())
-    nodes = [event for event in events if event.get("cat") == "Node"]
-    kernels = [event for event in nodes if event["name"].endswith("_kernel_time")]
-    total = sum(event["dur"] for event in kernels)
-    front = sum(event["dur"] for event in kernels if event["name"].startswith(_PREPROCESS_PREFIX))
-    return front / total if total else 0.0
+    kernels = [event for event in events if event["name"].endswith("_kernel_time")]
+    runs = sorted(event["ts"] for event in events if event["name"] == "model_run")
+    times = np.zeros((2, len(runs)))
+    for event in kernels:
+        run = np.searchsorted(runs, event["ts"], side="right") - 1
+        times[int(not event["name"].startswith(PREPROCESS_PREFIX)), run] += event["dur"] / 1e3
+    return times[0, warm_up:], times[1, warm_up:]
 
 
 def to_json(times: Sequence[StageTimes], encoder: Path, picture: str) -> dict[str, Any]:

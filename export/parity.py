@@ -13,7 +13,6 @@ from encoder.checkpoint import Checkpoint
 from encoder.errors import BadImageError, PocketlensError
 from encoder.images import decode_image
 from encoder.preprocess import Pixels, Preprocess, normalise, prepare
-from export.golden import make_golden_images
 from export.runtime import QueryEncoder
 
 MIN_COSINE = 0.9999
@@ -32,8 +31,9 @@ class Parity:
 def gather_pictures(
     files: Iterable[Path], preprocess: Preprocess
 ) -> tuple[dict[str, Pixels], tuple[str, ...]]:
-    """Return the package's own pictures with the user's, decoded, and why some were set aside."""
-    pictures, set_aside = make_golden_images(), []
+    """Decode the user's pictures; return them by name, and why some were set aside."""
+    pictures: dict[str, Pixels] = {}
+    set_aside = []
     for file in files:
         try:
             pictures[str(file)] = decode_image(file, target=preprocess)

@@ -11,12 +11,11 @@ from PIL import Image
 from encoder.atomic import read_json
 from encoder.errors import PocketlensError
 from encoder.images import Limits, decode_image
-from encoder.preprocess import Pixels
-from export.contract import INPUT, Contract
+from encoder.preprocess import Pixels, enlarge_tiny
+from export.contract import FORMAT, INPUT, Contract
 
 Picture = Path | str | bytes | Image.Image | NDArray[Any]
 CARD = "card.json"
-_MIN_SIDE = 16
 
 
 class QueryEncoder:
@@ -48,7 +47,7 @@ class QueryEncoder:
                 str(self.file), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime raises many kinds for a damaged file
-            reason = str(error).splitlines()[0][:160]
+            reason = str(error).partition("\n")[0][:160]
             raise PocketlensError(f"{self.file}: ONNX Runtime cannot open it ({reason})") from None
         metadata = self.session.get_modelmeta().custom_metadata_map
         self.contract = Contract.from_metadata(metadata, str(self.file))
@@ -74,12 +73,7 @@ class QueryEncoder:
 
     def embed(self, pixels: Pixels) -> NDArray[np.float32]:
         """Embed decoded pixels; sides below 16 are enlarged first, as the input contract asks."""
-        height, width = pixels.shape[:2]
-        if min(height, width) < _MIN_SIDE:
-            larger = (max(width, _MIN_SIDE), max(height, _MIN_SIDE))
-            image = Image.fromarray(pixels).resize(larger, Image.Resampling.BILINEAR)
-            pixels = np.asarray(image)
-        vector: NDArray[np.float32] = self.session.run(None, {INPUT: pixels})[0]
+        vector: NDArray[np.float32] = self.session.run(None, {INPUT: enlarge_tiny(pixels)})[0]
         return vector
 
 
@@ -93,8 +87,13 @@ def find_encoder(path: Path) -> Path:
         return path
     if not path.exists():
         raise PocketlensError(f"{path}: no such encoder file or bundle")
-    encoders = read_json(path / CARD).get("encoders")
-    if not isinstance(encoders, list) or not encoders:
+    card = read_json(path / CARD)
+    if card.get("format") != FORMAT:
+        raise PocketlensError(
+            f"{path / CARD}: format {card.get('format')!r}; this version reads format {FORMAT}"
+        )
+    encoders = card.get("encoders")
+    if not isinstance(encoders, list) or not encoders or not isinstance(encoders[0], dict):
         raise PocketlensError(f"{path / CARD}: lists no encoder")
     file = path / Path(str(encoders[0].get("file"))).name
     if not file.is_file():

@@ -28,11 +28,12 @@ def build_index(
     overwrite: bool = False,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Built:
-    """Encode every image of the table and write an index folder; ids are the table's paths.
+    """Encode the table's images, queries apart, and write an index folder; ids are their paths.
 
     Raises:
         PocketlensError: when no image can be read, or the output must not be replaced.
     """
+    table = table.select(i for i, row in enumerate(table.rows) if row.role != "query")
     files = table.files()
     quarantined: list[Quarantined] = []
     items = 0

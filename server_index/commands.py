@@ -29,7 +29,7 @@ def build_index(
     from server_index.encode import open_encoder
     from server_index.store import MANIFEST
 
-    check_output(output, marker=MANIFEST, overwrite=overwrite)
+    check_output(output, marker=MANIFEST, overwrite=overwrite, inputs=[data, encoder])
     table = read_table(data)
     opened = open_encoder(encoder, precision=precision)
     with track("encoding the database", len(table)) as advance:
@@ -48,15 +48,11 @@ def search(
 ) -> None:
     """Find the images nearest to a picture."""
     require_extra("server", "search")
-    from encoder.space import require_same_space
-    from export.runtime import QueryEncoder
-    from server_index.store import Index
+    from server_index.search import open_pair
 
     if count < 1:
         raise PocketlensError(f"--count must be at least 1, not {count}")
-    opened = Index.open(index)
-    query = QueryEncoder(encoder)
-    require_same_space(query.contract.space, opened.space, what=str(query.file))
+    opened, query = open_pair(index, encoder)
     hits = opened.search(query.encode(image)[None], count)[0]
     width = max(len(hit.item.id) for hit in hits)
     print(f"{'rank':>4}  {'score':>6}  {'id':<{width}}  path")

@@ -8,9 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
-from encoder.embed import EmbeddedBatch, Quarantined, Vectors, embed_files
+from encoder.embed import Embed, EmbeddedBatch, Quarantined, Vectors, embed_files
 from encoder.errors import BadImageError, require_extra
 from encoder.memory import count_cores
+from encoder.preprocess import Preprocess
 from encoder.space import EmbeddingSpace
 from export.runtime import QueryEncoder
 
@@ -41,7 +42,7 @@ def open_encoder(path: Path, *, precision: str = "auto") -> DatabaseEncoder:
         PocketlensError: when the path is none of these, or torch is needed and missing.
     """
     if (path / "model.safetensors").is_file():
-        require_extra("export", f"{path} (a PyTorch checkpoint)")
+        require_extra("torch", f"{path} (a PyTorch checkpoint)")
         return _open_checkpoint(path, precision)
     # One thread a picture on every core needs no hand-over between cores.
     runtime = QueryEncoder(path, threads=1)
@@ -54,24 +55,34 @@ def _open_checkpoint(path: Path, precision: str) -> DatabaseEncoder:
 
     checkpoint = load_checkpoint(path)
     inference = prepare_inference(checkpoint, precision=precision)
-    digest = checkpoint.encoder_at(inference.precision)
-    ahead = 2 if inference.device.type != "cpu" else 0
+    return CheckpointEncoder(
+        space=checkpoint.space,
+        encoder=checkpoint.encoder_at(inference.precision),
+        preprocess=checkpoint.preprocess,
+        embed=inference.embed_images,
+        batches_ahead=0 if inference.device.type == "cpu" else 2,
+    )
 
-    @dataclasses.dataclass(frozen=True)
-    class CheckpointEncoder:
-        space: EmbeddingSpace
-        encoder: str
 
-        def encode_files(self, files: Sequence[Path]) -> Iterator[EmbeddedBatch]:
-            return embed_files(
-                files,
-                checkpoint.preprocess,
-                inference.embed_images,
-                batch_size=_TORCH_BATCH,
-                batches_ahead=ahead,
-            )
+@dataclasses.dataclass(frozen=True)
+class CheckpointEncoder:
+    """Encode with PyTorch, a batch at a time."""
 
-    return CheckpointEncoder(checkpoint.space, digest)
+    space: EmbeddingSpace
+    encoder: str
+    preprocess: Preprocess
+    embed: Embed
+    batches_ahead: int
+
+    def encode_files(self, files: Sequence[Path]) -> Iterator[EmbeddedBatch]:
+        """Encode files in order; unreadable ones are set aside."""
+        return embed_files(
+            files,
+            self.preprocess,
+            self.embed,
+            batch_size=_TORCH_BATCH,
+            batches_ahead=self.batches_ahead,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

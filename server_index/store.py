@@ -26,6 +26,8 @@ MANIFEST = "manifest.json"
 _RECORD = "index.sqlite"
 _SEGMENT = "segments/0001/index.faiss"
 _UNIT_TOLERANCE = 1e-3
+# Below the number of variables that any build of SQLite allows.
+_ROWS_A_QUERY = 500
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE items (
@@ -131,16 +133,23 @@ class Index:
         if not folder.is_dir() or not (folder / _RECORD).is_file():
             raise PocketlensError(f"{folder}: not an index folder (no {_RECORD})")
         facts = _read_facts(folder)
-        space = EmbeddingSpace.from_json(facts["space"], str(folder / _RECORD))
-        segment = facts["segments"][0]
-        file = folder / segment["file"]
-        if not file.is_file() or file.stat().st_size != segment["bytes"]:
+        try:
+            space = EmbeddingSpace.from_json(facts["space"], str(folder / _RECORD))
+            file, size = folder / _SEGMENT, int(facts["segments"][0]["bytes"])
+            items, encoder = int(facts["items"]), str(facts["encoder"])
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise PocketlensError(
+                f"{folder / _RECORD}: its facts are damaged ({error!r})"
+            ) from None
+        if not file.is_file() or file.stat().st_size != size:
             raise PocketlensError(f"{file}: missing or cut short; build the index again")
         try:
             index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise PocketlensError(f"{file}: FAISS cannot read it ({error})") from None
-        return cls(folder, space, str(facts["encoder"]), index)
+        if index.ntotal != items or index.d != space.dim:
+            raise PocketlensError(f"{file}: does not hold the {items} vectors that were written")
+        return cls(folder, space, encoder, index)
 
     def __len__(self) -> int:
         return int(self.faiss_index.ntotal)
@@ -166,9 +175,15 @@ class Index:
         ]
 
     def _items(self, rows: set[int]) -> dict[int, Item]:
+        found: dict[int, Item] = {}
         with _open_record(self.folder) as record:
-            query = f"SELECT row, id, path, label FROM items WHERE row IN ({_marks(len(rows))})"
-            return {row: Item(*fields) for row, *fields in record.execute(query, sorted(rows))}
+            wanted = sorted(rows)
+            for first in range(0, len(wanted), _ROWS_A_QUERY):
+                some = wanted[first : first + _ROWS_A_QUERY]
+                marks = ",".join("?" * len(some))
+                query = f"SELECT row, id, path, label FROM items WHERE row IN ({marks})"
+                found |= {row: Item(*fields) for row, *fields in record.execute(query, some)}
+        return found
 
 
 def check_vectors(vectors: NDArray[np.float32], dim: int) -> None:
@@ -178,10 +193,6 @@ def check_vectors(vectors: NDArray[np.float32], dim: int) -> None:
     lengths = np.linalg.norm(vectors, axis=1)
     if not bool((np.abs(lengths - 1) <= _UNIT_TOLERANCE).all()):
         raise PocketlensError("vectors must be of unit length and finite")
-
-
-def _marks(count: int) -> str:
-    return ",".join("?" * count)
 
 
 @contextlib.contextmanager
@@ -201,7 +212,10 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     file = folder / _RECORD
     with _open_record(folder) as record:
         row = record.execute("SELECT value FROM meta WHERE key = 'facts'").fetchone()
-    facts: dict[str, Any] = json.loads(row[0]) if row else {}
+    try:
+        facts: dict[str, Any] = dict(json.loads(row[0])) if row else {}
+    except (TypeError, ValueError) as error:
+        raise PocketlensError(f"{file}: its facts are damaged ({error})") from None
     if facts.get("format") != FORMAT:
         raise PocketlensError(
             f"{file}: format {facts.get('format')!r}; this version reads format {FORMAT}"

@@ -244,6 +244,57 @@ def test_a_full_disk_is_told_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--epochs", "0"), ("--epochs", "nan"), ("--lr", "-1"), ("--batch", "0"), ("--batch", "7"),
+        ("--dim", "0"), ("--size", "8"), ("--seed", "-1"), ("--split-seed", "-1"),
+        ("--val-share", "1"), ("--test-share", "nan"), ("--early-size", "-5"), ("--fit", "pad"),
+        ("--temperature", "0"), ("--pooling", "max"), ("--batch-norm", "half"), ("--trunk", "none"),
+        ("--trunk", "vit_tiny_patch16_224"), ("--trunk", "resnet18.foo"),
+        ("--images-per-class", "1"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_flags_out_of_range_are_refused(
+    capsys: pytest.CaptureFixture[str], drawn: Path, tmp_path: Path, flags: tuple[str, str]
+) -> None:
+    refuse(capsys, "train-teacher", drawn, tmp_path / "out", *flags)
+    assert not (tmp_path / "out").exists()
+
+
+def test_outputs_that_cannot_be_are_refused_before_any_work(
+    capsys: pytest.CaptureFixture[str], saved: Path, drawn: Path, query: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    file = tmp_path / "file"
+    file.write_text("x")
+    refuse(capsys, "export", saved / "teacher", file / "below")
+    refuse(capsys, "export", saved / "teacher", tmp_path / ("n" * 300))
+    refuse(capsys, "bench", query, "--json", tmp_path / "none" / "x.json")
+    teacher = saved / "teacher"
+    assert "input" in refuse(capsys, "distill", teacher, drawn, teacher, "--overwrite")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert "in use" in refuse(capsys, "demo-data", ".")
+
+
+def test_unlabelled_folders_distil_whole(
+    capsys: pytest.CaptureFixture[str], saved: Path, drawn: Path, tmp_path: Path
+) -> None:
+    years = tmp_path / "photos"
+    for number, file in enumerate(sorted(drawn.rglob("*.jpg"))[:8]):
+        place = years / str(2020 + number % 4)
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place / f"{number}.jpg")
+    code, out, _ = run(
+        capsys, "distill", saved / "teacher", years, tmp_path / "student", "--size", 32,
+        "--epochs", 0.5, "--images", 4,
+    )  # fmt: skip
+    assert code == 0 and "distilling on 8 of 8 images" in out
+
+
 def test_unknown_flags_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "search", "--nope")[0] == 2
     code, out, _ = run(capsys, "--help")

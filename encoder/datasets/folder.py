@@ -15,7 +15,7 @@ _SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 def read_folder(folder: Path) -> ImageTable:
     """Read every image below `folder`, sorted by path.
 
-    `CLASS/…/image.jpg` gives the label CLASS; where all sub-folders are named train, val or test,
+    `CLASS/…/image.jpg` gives the label CLASS; where the sub-folders are named train, val or test,
     `train/CLASS/image.jpg` gives split and label; images directly in the folder have no label.
     Hidden files and files without an image suffix are passed over.
 
@@ -26,23 +26,39 @@ def read_folder(folder: Path) -> ImageTable:
         raise PocketlensError(f"{folder}: no such folder")
     if not folder.is_dir():
         raise PocketlensError(f"{folder}: not a folder")
-    below = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    has_splits = bool(below) and all(path.name in _SPLITS for path in below)
-    rows = tuple(_row(parts, has_splits) for parts in sorted(_walk(folder)))
-    table = ImageTable(folder, rows)
-    if not rows:
+    found = sorted(_walk(folder))
+    if not found:
         raise PocketlensError(f"{folder}: no images ({', '.join(sorted(SUFFIXES))}) found below")
-    check_table(table, where=str(folder))
+    top = {parts[0] for parts in found if len(parts) > 1}
+    splits = top & _SPLITS.keys()
+    if splits and splits != top:
+        raise PocketlensError(
+            f"{folder}: {min(splits)!r} beside {min(top - splits)!r}: the sub-folders must all be "
+            "splits (train, val, test) or all be classes"
+        )
+    table = ImageTable(folder, tuple(_row(parts, bool(splits)) for parts in found))
+    check_table(table, where=str(folder), require_files=False)
     return table
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, ...]]:
-    for parent, names, files in os.walk(folder, followlinks=True):
-        names[:] = [name for name in names if not name.startswith(".")]
+    """Yield the parts of every image's path; links are followed, each folder once."""
+    seen: set[tuple[int, int]] = set()
+    for parent, names, files in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
+        status = Path(parent).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            names.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        names[:] = sorted(name for name in names if not name.startswith("."))
         parts = Path(parent).relative_to(folder).parts
         for file in files:
             if not file.startswith(".") and Path(file).suffix.lower() in SUFFIXES:
                 yield (*parts, file)
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise PocketlensError(f"{error.filename}: cannot be listed ({error.strerror})")
 
 
 def _row(parts: tuple[str, ...], has_splits: bool) -> Row:

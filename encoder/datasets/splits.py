@@ -29,17 +29,24 @@ class SplitRule:
     def __post_init__(self) -> None:
         for name in ("test", "val"):
             if not 0 <= getattr(self, name) < 1:
-                raise PocketlensError(f"share of {name} classes must be at least 0 and below 1")
+                raise PocketlensError(f"--{name}-share must be at least 0 and below 1")
+        if self.seed < 0:
+            raise PocketlensError(f"--split-seed {self.seed} must not be negative")
 
 
-def open_split(source: Path, rule: SplitRule) -> ImageTable:
-    """Read a data source and give every labelled image its split."""
-    return split_classes(read_table(source), rule)
+def check_test_names(table: ImageTable, rule: SplitRule) -> None:
+    """Refuse a rule that lists a class the table does not have."""
+    unknown = sorted(set(rule.test_names) - set(table.class_names()))
+    if unknown:
+        raise PocketlensError(f"{table.root}: no such class to test on: {', '.join(unknown[:5])}")
 
 
 def rule_from_json(value: Mapping[str, Any]) -> SplitRule:
     """Read the rule that a checkpoint was trained under."""
-    return SplitRule(**{**value, "test_names": tuple(value["test_names"])})
+    try:
+        return SplitRule(**{**value, "test_names": tuple(value["test_names"])})
+    except (KeyError, TypeError) as error:
+        raise PocketlensError(f"the split kept with the checkpoint is damaged ({error})") from None
 
 
 def read_class_list(file: Path) -> tuple[str, ...]:
@@ -58,10 +65,20 @@ def read_class_list(file: Path) -> tuple[str, ...]:
 
 
 def read_table(source: Path) -> ImageTable:
-    """Read a folder tree or a CSV file."""
-    if source.suffix.lower() == ".csv":
-        return read_csv(source)
-    return read_folder(source)
+    """Read a folder tree or a CSV file.
+
+    Raises:
+        PocketlensError: also for a table with boxes, which no command cuts out yet.
+    """
+    if source.suffix.lower() != ".csv" or source.is_dir():
+        return read_folder(source)
+    table = read_csv(source)
+    if any(row.box for row in table.rows):
+        raise PocketlensError(
+            f"{source}: has boxes, which are not cut out yet; crop the images, or leave "
+            "x, y, w, h empty"
+        )
+    return table
 
 
 def split_classes(table: ImageTable, rule: SplitRule) -> ImageTable:
@@ -69,9 +86,6 @@ def split_classes(table: ImageTable, rule: SplitRule) -> ImageTable:
 
     A table that names its own splits keeps them, except that validation classes are carved from
     its training classes where it has none.
-
-    Raises:
-        PocketlensError: when a listed test class does not exist.
     """
     own = {row.label: row.split for row in table.rows if row.split}
     names = table.class_names()
@@ -104,10 +118,7 @@ def _of(name: str) -> Split:
 def _test_classes(names: list[str], rule: SplitRule) -> set[str]:
     if not rule.test_names:
         return set(names[len(names) - round(len(names) * rule.test) :])
-    unknown = sorted(set(rule.test_names) - set(names))
-    if unknown:
-        raise PocketlensError(f"no such class to test on: {', '.join(unknown[:5])}")
-    return set(rule.test_names)
+    return set(rule.test_names) & set(names)
 
 
 def _draw(training: list[str], rule: SplitRule) -> list[str]:

@@ -73,8 +73,10 @@ class ImageTable:
         return digest.hexdigest()
 
 
-def check_table(table: ImageTable, *, where: str) -> None:
+def check_table(table: ImageTable, *, where: str, require_files: bool = True) -> None:
     """Check every row; `where` names the table in the message.
+
+    `require_files` refuses missing files; else they are set aside when they are read.
 
     Raises:
         PocketlensError: one line with the first offending rows of the first rule broken.
@@ -82,6 +84,7 @@ def check_table(table: ImageTable, *, where: str) -> None:
     if not table.rows:
         raise PocketlensError(f"{where}: no images found")
     rows = table.rows
+    _refuse(where, "path or label is not valid text", rows, lambda row: not _is_text(row))
     _refuse(where, "path is empty or leaves the folder", rows, lambda row: _escapes(row.path))
     _refuse(
         where, "split is not train, val or test", rows, lambda r: r.split not in get_args(Split)
@@ -97,7 +100,8 @@ def check_table(table: ImageTable, *, where: str) -> None:
         rows,
         lambda r: bool(r.label) and split_of.setdefault(r.label, r.split) != r.split,
     )
-    _refuse(where, "file is missing", rows, lambda row: not _is_file(table.root / row.path))
+    if require_files:
+        _refuse(where, "file is missing", rows, lambda row: not _is_file(table.root / row.path))
 
 
 def _refuse(where: str, rule: str, rows: Sequence[Row], broken: Callable[[Row], bool]) -> None:
@@ -116,6 +120,14 @@ def _is_new(path: str, seen: set[str]) -> bool:
     new = path not in seen
     seen.add(path)
     return new
+
+
+def _is_text(row: Row) -> bool:
+    try:
+        (row.path + row.label).encode()
+    except UnicodeEncodeError:  # a file name in another encoding
+        return False
+    return True
 
 
 def _is_file(path: Path) -> bool:
@@ -146,8 +158,8 @@ def check_trainable(table: ImageTable, *, where: str) -> None:
     names, counts = np.unique([row.label for row in table.rows if row.label], return_counts=True)
     if len(names) < 2:
         raise PocketlensError(
-            f"{where}: {len(names)} class to train on; put the images of each class "
-            "in a folder of its own, at least two classes"
+            f"{where}: {len(names)} class to train on, once test and validation classes are out; "
+            "put each class in a folder of its own, at least two classes to train on"
         )
     single = names[counts < 2]
     if len(single):

@@ -18,10 +18,11 @@ from encoder.evaluation.metrics import (
 
 @dataclasses.dataclass(frozen=True)
 class EncodedSet:
-    """Hold one encoder's vectors of the test images, and which of them ask and answer."""
+    """Hold one encoder's vectors of the images at these positions, and which ask and answer."""
 
     vectors: Vectors
     labels: Labels
+    positions: Labels
     is_query: np.ndarray
     is_database: np.ndarray
 
@@ -52,7 +53,7 @@ def evaluate_pair(
     Raises:
         PocketlensError: when the two sides do not hold the same images.
     """
-    if not np.array_equal(query.labels, database.labels):
+    if not np.array_equal(query.positions, database.positions):
         raise PocketlensError(f"{name}: query and database encoders read different images")
     asks, answers = query.is_query, database.is_database
     overlap = bool((asks & answers).any())

@@ -5,6 +5,7 @@ over the views of one image, never across images; no labels and no negatives are
 """
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor
@@ -20,8 +21,9 @@ class AsymmetricWeights:
     student_student: float = 0.7
 
     def __post_init__(self) -> None:
-        if self.teacher_student < 0 or self.student_student < 0:
-            raise PocketlensError("weights of the relational terms must not be negative")
+        for name in ("teacher_student", "student_student"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise PocketlensError(f"weight of the {name} term must not be negative")
 
 
 def asymmetric_terms(student: Tensor, teacher: Tensor) -> dict[str, Tensor]:

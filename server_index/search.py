@@ -1,0 +1,19 @@
+"""Open what a search needs: an index, and a query encoder of its space."""
+
+from pathlib import Path
+
+from encoder.space import require_same_space
+from export.runtime import QueryEncoder
+from server_index.store import Index
+
+
+def open_pair(index: Path, encoder: Path) -> tuple[Index, QueryEncoder]:
+    """Open an index folder and a query encoder.
+
+    Raises:
+        PocketlensError: when either cannot be opened, or their spaces differ, naming both.
+    """
+    opened = Index.open(index)
+    query = QueryEncoder(encoder)
+    require_same_space(query.contract.space, opened.space, what=str(query.file))
+    return opened, query
