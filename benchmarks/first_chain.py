@@ -22,7 +22,7 @@ SETS = {
     },
     "cub": {
         "teacher": "--epochs 7 --lr 2e-4 --early-size 160 --early-share 0.6",
-        "student": "--epochs 6 --lr 5e-4",
+        "student": "--epochs 6 --lr 5e-4 --mix 0",
     },
 }
 ROWS = {
@@ -34,13 +34,21 @@ ROWS = {
 
 
 def timed_step(output: Path, *arguments: str) -> float:
-    """Run one command unless its output is there; return its seconds, kept beside the output."""
-    note = output.with_name(f"{output.name}.seconds")
-    if not (output.exists() and note.exists()):
-        started = time.monotonic()
-        run_cli(*arguments)
-        note.write_text(f"{time.monotonic() - started:.1f}\n")
-    return float(note.read_text())
+    """Run one command unless this very command's output is there; return its seconds."""
+    note = output.with_name(f"{output.name}.step.json")
+    command = " ".join(arguments)
+    if output.exists() and note.exists():
+        done = json.loads(note.read_text())
+        if done["command"] != command:
+            raise SystemExit(f"{output}: made by another command; remove it to run\n  {command}")
+        return float(done["seconds"])
+    if output.is_dir():
+        arguments = (*arguments, "--overwrite")  # finished, but stopped before its note
+    started = time.monotonic()
+    run_cli(*arguments)
+    seconds = round(time.monotonic() - started, 1)
+    note.write_text(json.dumps({"command": command, "seconds": seconds}) + "\n")
+    return seconds
 
 
 def run_chain(data: Path, runs: Path, names: list[str]) -> None:

@@ -32,20 +32,24 @@ def describe_machine() -> dict[str, Any]:
 
 
 def update_result(
-    name: str, figures: dict[str, float], *, part: str, command: str, **details: Any
+    name: str, figures: dict[str, float], *, part: str, command: str, seed: int, **details: Any
 ) -> Path:
-    """Merge figures into a result file; each part keeps its own command, date and details."""
+    """Merge figures into a result file; each part keeps its own provenance."""
     file = RESULTS / f"{name}.json"
     result = json.loads(file.read_text()) if file.exists() else {"figures": {}, "parts": {}}
     result["figures"].update({key: round(value, 4) for key, value in figures.items()})
     result["figures"] = dict(sorted(result["figures"].items()))
     versions = {library: metadata.version(library) for library in _LIBRARIES}
-    result["machine"] = describe_machine()
-    result["versions"] = {"python": platform.python_version(), **versions}
-    result["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
-    result["parts"][part] = {"command": command, "date": result["date"], **details}
-    result["command"] = "; ".join(part["command"] for part in result["parts"].values())
-    result["seed"] = details.get("seed", result.get("seed", 0))
+    facts = {
+        "command": command,
+        "machine": describe_machine(),
+        "versions": {"python": platform.python_version(), **versions},
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "seed": seed,
+    }
+    # The whole file says what its latest part says; each part keeps what was true for it.
+    result.update(facts)
+    result["parts"][part] = {**facts, **details}
     RESULTS.mkdir(exist_ok=True)
     file.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
     return file

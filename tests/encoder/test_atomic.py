@@ -15,6 +15,7 @@ from encoder.atomic import check_output, new_folder, read_json, write_bytes, wri
 from encoder.errors import PocketlensError
 
 MARKER = "config.json"
+OLD = '{"format": 1, "of": "the old state"}'
 
 
 def listing(folder: Path) -> dict[str, str]:
@@ -28,7 +29,7 @@ def listing(folder: Path) -> dict[str, str]:
 def old(tmp_path: Path) -> Path:
     folder = tmp_path / "out"
     folder.mkdir()
-    (folder / MARKER).write_text("old")
+    (folder / MARKER).write_text(OLD)
     (folder / "deep").mkdir()
     (folder / "deep" / "weights").write_text("old weights")
     return folder
@@ -88,7 +89,7 @@ def test_overwrite_replaces_a_folder_with_the_marker(
         monkeypatch.setattr(atomic, "_exchange", lambda first, second: False)
     with new_folder(old, marker=MARKER, overwrite=True) as scratch:
         (scratch / MARKER).write_text("new")
-        assert (old / MARKER).read_text() == "old"
+        assert (old / MARKER).read_text() == OLD
     assert listing(old.parent) == {"out": "/", f"out/{MARKER}": "new"}
 
 

@@ -56,9 +56,7 @@ def test_order_is_kept_where_the_first_images_take_longest(
 
     monkeypatch.setattr(pipeline, "prepare_file", slow)
     batches = list(
-        embed_files(
-            files, PREPROCESS, mean_colour, batch_size=3, batches_ahead=batches_ahead, workers=4
-        )
+        embed_files(files, PREPROCESS, mean_colour, batch_size=3, batches_ahead=batches_ahead)
     )
     assert [batch.positions.tolist() for batch in batches] == [
         [0, 1, 2],

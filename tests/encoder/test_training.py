@@ -26,12 +26,12 @@ QUICK = TeacherRecipe(
     architecture=Architecture(dim=32),
     size=64,
     early_size=32,
-    optimisation=Optimisation(epochs=4, lr=3e-4),
+    optimisation=Optimisation(epochs=2, lr=3e-4),
     batch=8,
     images_per_class=2,
     views=ViewRecipe(mix_alpha=0.0),
 )
-STUDENT = StudentRecipe(size=32, images=8, optimisation=Optimisation(epochs=6, lr=5e-4))
+STUDENT = StudentRecipe(size=32, images=10, optimisation=Optimisation(epochs=6, lr=5e-4))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_labels_are_not_used_in_distilling(
     unlabelled = ImageTable(
         table.root, tuple(type(row)(row.path) for row in table.split("train").rows)
     )
-    recipe = StudentRecipe(size=32, images=8, optimisation=Optimisation(epochs=1, lr=1e-4))
+    recipe = StudentRecipe(size=32, images=8, optimisation=Optimisation(epochs=0.5, lr=1e-4))
     first, _ = distil_student(teacher, unlabelled, recipe, tmp_path / "first")
     second, _ = distil_student(teacher, table.split("train"), recipe, tmp_path / "second")
     assert first.encoder == second.encoder

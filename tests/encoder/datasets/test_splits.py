@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from encoder.datasets.splits import (
     SplitRule,
-    open_split,
+    check_test_names,
     read_class_list,
     read_table,
     rule_from_json,
@@ -120,7 +120,13 @@ def test_every_class_may_be_listed() -> None:
 
 def test_an_unknown_listed_class_is_named() -> None:
     with pytest.raises(PocketlensError, match=r"no such class to test on: x, y$"):
-        split_classes(table_of("a", "b"), SplitRule(test_names=("y", "a", "x")))
+        check_test_names(table_of("a", "b"), SplitRule(test_names=("y", "a", "x")))
+
+
+def test_listed_classes_that_other_data_does_not_have_are_passed_over() -> None:
+    """A teacher's rule serves other images too."""
+    found = classes_by_split(split_classes(table_of("b", "c"), SplitRule(test_names=("a", "b"))))
+    assert found["test"] == {"b"}
 
 
 def with_splits(**splits: str) -> ImageTable:
@@ -159,9 +165,9 @@ def test_a_table_without_labels_stays() -> None:
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, 1.5, float("nan")])
 def test_bad_shares_are_refused(share: float) -> None:
-    with pytest.raises(PocketlensError, match="share of test classes"):
+    with pytest.raises(PocketlensError, match="--test-share"):
         SplitRule(test=share)
-    with pytest.raises(PocketlensError, match="share of val classes"):
+    with pytest.raises(PocketlensError, match="--val-share"):
         SplitRule(val=share)
 
 
@@ -197,7 +203,7 @@ def test_sources_are_folders_or_tables(tmp_path: Path) -> None:
     (tmp_path / "table.CSV").write_text("\n".join(lines))
     from_folder, from_csv = read_table(tmp_path), read_table(tmp_path / "table.CSV")
     assert from_folder == from_csv
-    assert classes_by_split(open_split(tmp_path, SplitRule(test=0.5, val=0))) == {
+    assert classes_by_split(split_classes(read_table(tmp_path), SplitRule(test=0.5, val=0))) == {
         "train": {"a", "b"},
         "test": {"c", "d"},
     }
