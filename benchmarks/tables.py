@@ -47,6 +47,9 @@ def format_speed() -> str:
         ("encode", "database encoding, 224 px", "images"),
         ("train", "student training, views at 224 and 112 px", "views"),
     ):
+        if f"{key}.vs_limit" not in figures:
+            lines.append(f"| {title} | not yet measured | | |")
+            continue
         found, limit = figures[f"{key}.{unit}_per_s"], figures[f"{key}.limit_{unit}_per_s"]
         share = figures[f"{key}.vs_limit"]
         lines.append(f"| {title} | {found:.0f} {unit}/s | {limit:.0f} | {share:.2f} |")
