@@ -143,11 +143,13 @@ def run_training(
         PocketlensError: when the loss is no longer a number, naming the step.
     """
     optimiser = torch.optim.AdamW(groups)
+    total = max(steps, 2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
         max_lr=[group["lr"] for group in groups],
-        total_steps=max(steps, 2),
-        pct_start=settings.warm_up,
+        total_steps=total,
+        # A warm-up of exactly one step divides by zero in torch.
+        pct_start=max(settings.warm_up, 1.5 / total),
     )
     for step in range(1, steps + 1):
         loss, figures, images = compute_loss(next(batches))

@@ -1,6 +1,7 @@
 """Teacher and student train for a few steps on drawn images, really."""
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from encoder.inference import prepare_inference
 from encoder.model import Architecture
 from encoder.student import StudentRecipe, distil_student, measure_alignment
 from encoder.teacher import TeacherRecipe, train_teacher
-from encoder.training import Optimisation
+from encoder.training import MetricLog, Optimisation, parameter_groups, run_training
 from encoder.views import ViewRecipe
 
 RULE = SplitRule(test=0.25, val=0.2)
@@ -100,6 +101,25 @@ def test_labels_are_not_used_in_distilling(
     first, _ = distil_student(teacher, unlabelled, recipe, tmp_path / "first")
     second, _ = distil_student(teacher, table.split("train"), recipe, tmp_path / "second")
     assert first.encoder == second.encoder
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 10, 40])
+def test_any_number_of_steps_trains(steps: int, tmp_path: Path) -> None:
+    layer = torch.nn.Linear(2, 1)
+    settings = Optimisation(epochs=1, lr=0.1)
+    log = MetricLog(tmp_path / "log.jsonl")
+    before = layer.weight.detach().clone()
+    run_training(
+        steps,
+        itertools.repeat(torch.ones(1, 2)),
+        lambda batch: (layer(batch).square().sum(), {}, 1),
+        parameter_groups([(layer, 1.0)], settings),
+        settings,
+        log,
+        lambda count, **figures: None,
+    )
+    log.close()
+    assert not torch.equal(layer.weight, before)
 
 
 def test_classes_trained_on_are_never_evaluated(table: ImageTable, trained: Path) -> None:
