@@ -79,7 +79,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path(
         "demo-run"
     ),
-    epochs: Annotated[float, typer.Option(help="Passes of teacher and student each.")] = 6,
+    epochs: Annotated[float, typer.Option(help="Passes of teacher and student each.")] = 4,
 ) -> None:
     """Run the whole job, from images to answers."""
     for extra in ("train", "server"):

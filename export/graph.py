@@ -28,7 +28,7 @@ def build_photo_model(checkpoint: Checkpoint, contract: Contract) -> onnx.ModelP
         PocketlensError: when the exporter cannot translate the trunk.
     """
     network = _export_network(checkpoint)
-    front = _build_front(checkpoint.preprocess)
+    front = build_front(checkpoint.preprocess)
     model = onnx.compose.merge_models(
         front, network, io_map=[(_PIXELS, _PIXELS)], name="pocketlens"
     )
@@ -79,7 +79,7 @@ def _export_network(checkpoint: Checkpoint) -> onnx.ModelProto:
     return model
 
 
-def _build_front(preprocess: Preprocess) -> onnx.ModelProto:
+def build_front(preprocess: Preprocess) -> onnx.ModelProto:
     """Build crop, antialiased resize and normalisation of one uint8 HWC image."""
     nodes: list[onnx.NodeProto] = []
     constants: list[onnx.TensorProto] = []
