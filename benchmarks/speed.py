@@ -36,7 +36,6 @@ from encoder.views import colour_and_mix, cut_view, needs_partner, sample_views
 from server_index.encode import open_encoder
 
 CORES = count_cores()
-ROUNDS = 3
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -55,7 +54,7 @@ def on_one_core(run: Callable[[], object]) -> float:
         torch.set_num_threads(CORES)
 
 
-def measure_encoding(checkpoint: Path, files: list[Path]) -> dict[str, float]:
+def measure_encoding(checkpoint: Path, files: list[Path], rounds: int) -> dict[str, float]:
     """Compare database encoding with its parts measured alone, a second an image on all cores."""
     loaded = load_checkpoint(checkpoint)
     networks = {name: prepare_inference(loaded, precision=name) for name in ("fp32", "bf16")}
@@ -65,7 +64,7 @@ def measure_encoding(checkpoint: Path, files: list[Path]) -> dict[str, float]:
     parts: dict[str, list[float]] = {name: [] for name in ("decode", "pipeline", *networks)}
     for network in networks.values():
         network.embed_images(batches[0])
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         decode = on_one_core(lambda: [prepare_file(file, loaded.preprocess) for file in files])
         parts["decode"].append(decode)
         for name, network in networks.items():
@@ -85,7 +84,7 @@ def measure_encoding(checkpoint: Path, files: list[Path]) -> dict[str, float]:
     }
 
 
-def measure_training(teacher: Checkpoint, data: Path, work: Path) -> dict[str, float]:
+def measure_training(teacher: Checkpoint, data: Path, work: Path, rounds: int) -> dict[str, float]:
     """Compare distilling with cutting views, the teacher and a student's step, each alone."""
     recipe = StudentRecipe(optimisation=Optimisation(epochs=0.0001, lr=1e-4))
     table = read_folder(data)
@@ -129,7 +128,7 @@ def measure_training(teacher: Checkpoint, data: Path, work: Path) -> dict[str, f
 
     parts: dict[str, list[float]] = {"views": [], "teacher": [], "student": [], "loop": []}
     step()
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         parts["views"].append(on_one_core(lambda: [cut(size) for size in sizes]) / count)
         for name, run in (("teacher", lambda: guide.embed_pixels(large)), ("student", step)):
             parts[name].append(min(CORES * seconds(run), on_one_core(run)) / count)
@@ -171,20 +170,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of photos, class folders")
     parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     keep_memory()
     torch.set_num_threads(CORES)
     files = read_folder(arguments.data).files()
     chosen = [files[at] for at in np.random.default_rng(0).permutation(len(files))[:512]]
-    figures = measure_help() | measure_encoding(arguments.teacher, chosen)
+    figures = measure_help() | measure_encoding(arguments.teacher, chosen, arguments.rounds)
     with tempfile.TemporaryDirectory() as work:
         teacher = load_checkpoint(arguments.teacher)
-        figures |= measure_training(teacher, arguments.data, Path(work))
+        figures |= measure_training(teacher, arguments.data, Path(work), arguments.rounds)
     for name, value in figures.items():
         print(f"{name:<28} {value:8.3f}")
     command = "python benchmarks/speed.py --data DATA --teacher RUNS/cars-teacher"
     update_result(
-        "first-chain", figures, part="speed", command=command, seed=0, data=arguments.data.name
+        "first-chain",
+        figures,
+        part="speed",
+        command=command,
+        seed=0,
+        rounds=arguments.rounds,
+        data=arguments.data.name,
     )
 
 
