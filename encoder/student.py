@@ -210,9 +210,5 @@ def _provenance(
         "split": teacher.provenance.get("split"),
         "trained_on": sorted(seen),
         "teacher": {"encoder": teacher.encoder, "size": teacher.preprocess.size},
-        "data": {
-            "source": table.root.name,
-            "images": len(table),
-            "fingerprint": table.fingerprint(),
-        },
+        "data": table.describe(),
     }

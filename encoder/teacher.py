@@ -272,10 +272,6 @@ def _mint(
         "seed": recipe.seed,
         "split": dataclasses.asdict(split),
         "trained_on": table.split("train").class_names(),
-        "data": {
-            "source": table.root.name,
-            "images": len(table),
-            "fingerprint": table.fingerprint(),
-        },
+        "data": table.describe(),
     }
     return Checkpoint(model, recipe.architecture, preprocess, space, "teacher", None, provenance)

@@ -64,6 +64,14 @@ class ImageTable:
         position = {name: index for index, name in enumerate(self.class_names())}
         return np.array([position.get(row.label, -1) for row in self.rows], np.int64)
 
+    def describe(self) -> dict[str, str | int]:
+        """Return what an artefact keeps of the data it was made from."""
+        return {
+            "source": self.root.name,
+            "images": len(self),
+            "fingerprint": self.fingerprint(),
+        }
+
     def fingerprint(self) -> str:
         """Return the sha256 (hex) over rows and file sizes: another image set, another value."""
         digest = hashlib.sha256()
