@@ -31,8 +31,8 @@ from encoder.inference import normalise_pixels, prepare_inference
 from encoder.losses.asymmetric import asymmetric_loss, asymmetric_terms
 from encoder.memory import count_cores, keep_memory
 from encoder.student import StudentRecipe, distil_student
-from encoder.training import Optimisation
-from encoder.views import colour_and_mix, cut_view, needs_partner, sample_views
+from encoder.training import Optimisation, ViewCutter
+from encoder.views import sample_views
 from server_index.encode import open_encoder
 
 CORES = count_cores()
@@ -97,18 +97,12 @@ def measure_training(teacher: Checkpoint, data: Path, work: Path, rounds: int) -
     views = sample_views(
         recipe.views, images.aspects(positions), rng, population=len(images.positions)
     )
-    mixed = needs_partner(views)
-    every = np.concatenate([positions, images.positions[views["partner"][mixed]]])
-    every_view = np.concatenate([views, views[mixed]])
     sizes = (teacher.preprocess.size, recipe.size)
+    cutter = ViewCutter(images)
 
     def cut(size: int) -> torch.Tensor:
-        cuts = [
-            cut_view(images[position], view, size)
-            for position, view in zip(every, every_view, strict=True)
-        ]
-        pixels = torch.from_numpy(np.stack(cuts))
-        return colour_and_mix(pixels[:count], pixels[count:], views)
+        cuts = [cutter.cut_one(*each, size) for each in zip(positions, views, strict=True)]
+        return torch.from_numpy(np.stack(cuts))
 
     large, small = (cut(size) for size in sizes)
     guides = {name: prepare_inference(teacher, precision=name) for name in ("fp32", "bf16")}

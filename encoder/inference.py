@@ -45,11 +45,10 @@ class Inference:
     def embed_images(self, images: Pixels) -> Vectors:
         """Embed uint8 `[n, size, size, 3]` at this preprocessing's size to float32 `[n, dim]`."""
         with torch.inference_mode():
-            pixels = torch.from_numpy(images).to(self.device).float()
-            return self.embed_pixels(pixels).cpu().numpy()
+            return self.embed_pixels(torch.from_numpy(images).to(self.device)).cpu().numpy()
 
     def embed_pixels(self, pixels: Tensor) -> Tensor:
-        """Embed float `[n, h, w, 3]` in 0..255 (channels last) to float32 `[n, dim]`."""
+        """Embed uint8 `[n, h, w, 3]` to float32 `[n, dim]`."""
         count = len(pixels)
         if self.device.type == "cpu":
             count = max(1, _CACHED_PIXELS // (pixels.shape[1] * pixels.shape[2]))
@@ -65,10 +64,10 @@ class Inference:
 
 
 def normalise_pixels(pixels: Tensor, preprocess: Preprocess) -> Tensor:
-    """Normalise float `[n, h, w, 3]` in 0..255 to `[n, 3, h, w]`, channels last in memory."""
-    mean = pixels.new_tensor(preprocess.mean)
-    std = pixels.new_tensor(preprocess.std)
-    return ((pixels - mean) / std).permute(0, 3, 1, 2)
+    """Normalise uint8 `[n, h, w, 3]` to float32 `[n, 3, h, w]`, channels last in memory."""
+    mean = torch.tensor(preprocess.mean, device=pixels.device)
+    std = torch.tensor(preprocess.std, device=pixels.device)
+    return pixels.float().sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
 def prepare_inference(checkpoint: Checkpoint, *, precision: str = "fp32") -> Inference:

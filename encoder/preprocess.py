@@ -12,7 +12,6 @@ from PIL import Image
 from encoder.errors import PocketlensError
 
 Fit = Literal["squash", "crop"]
-Box = tuple[float, float, float, float]
 Pixels = NDArray[np.uint8]
 
 
@@ -94,12 +93,6 @@ def crop_steps(crop: float) -> int:
 def _share(length: int, crop: float) -> int:
     """Return round(length · crop) in whole-number arithmetic, at least 1."""
     return max(1, (length * crop_steps(crop) + CROP_STEPS // 2) // CROP_STEPS)
-
-
-def resize_box(image: Pixels, box: Box, size: int) -> Pixels:
-    """Resize the box (pixels, fractions allowed) of an RGB image to uint8 `[size, size, 3]`."""
-    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(resized)
 
 
 MIN_SIDE = 16

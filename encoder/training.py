@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from encoder.errors import PocketlensError
 from encoder.image_cache import DecodedImages
 from encoder.memory import count_cores
+from encoder.preprocess import Pixels
 from encoder.progress import Advance
-from encoder.views import Views, colour_and_mix, cut_view, needs_partner
+from encoder.views import Views, needs_partner, render_view
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,20 +60,18 @@ class ViewCutter:
     def cut(
         self, positions: NDArray[np.int64], views: Views, size: int, device: torch.device
     ) -> Tensor:
-        """Return the views of the images at these positions: float `[n, size, size, 3]`, 0..255.
+        """Return the views of the images at these positions: uint8 `[n, size, size, 3]`.
 
         A view's partner is a position among the images' readable ones.
         """
-        mixed = needs_partner(views)
-        partners = self.images.positions[views["partner"][mixed]]
-        every = np.concatenate([positions, partners])
-        every_view = np.concatenate([views, views[mixed]])
-        cuts = np.stack(list(self._pool.map(self._one, every, every_view, [size] * len(every))))
-        pixels = torch.from_numpy(cuts).to(device, non_blocking=True)
-        return colour_and_mix(pixels[: len(views)], pixels[len(views) :], views)
+        cuts = self._pool.map(self.cut_one, positions, views, [size] * len(views))
+        return torch.from_numpy(np.stack(list(cuts))).to(device, non_blocking=True)
 
-    def _one(self, position: int, view: np.void, size: int) -> NDArray[np.uint8]:
-        return cut_view(self.images[position], view, size)
+    def cut_one(self, position: int, view: np.void, size: int) -> Pixels:
+        """Return one view: uint8 `[size, size, 3]`."""
+        mixed = needs_partner(view)
+        partner = self.images[int(self.images.positions[view["partner"]])] if mixed else None
+        return render_view(self.images[position], partner, view, size)
 
     def close(self) -> None:
         """Stop the worker threads."""

@@ -9,12 +9,11 @@ import dataclasses
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from PIL import Image
 
 from encoder.errors import PocketlensError
-from encoder.preprocess import Fit, Pixels, resize_box
+from encoder.preprocess import Fit, Pixels
 
 # box: left, top, width, height as fractions of the image; jitter: brightness, contrast,
 # saturation (factors) and hue (turns); partner: row to mix in, −1 for none; weight: share of the
@@ -100,60 +99,50 @@ def sample_views(
     return views
 
 
-def needs_partner(views: Views) -> NDArray[np.bool_]:
-    """Return which views have a partner that can be seen."""
-    return (views["partner"] >= 0) & (views["weight"] < 1 - _UNSEEN)
+def needs_partner(view: np.void) -> bool:
+    """Return whether the view has a partner that can be seen."""
+    return bool(view["partner"] >= 0 and view["weight"] < 1 - _UNSEEN)
 
 
-def cut_view(image: Pixels, view: np.void, size: int) -> Pixels:
-    """Apply a view's geometry (box and flip) at a size: uint8 `[size, size, 3]`."""
-    height, width = image.shape[:2]
-    left, top, box_width, box_height = (float(value) for value in view["box"])
-    right, bottom = min(left + box_width, 1.0), min(top + box_height, 1.0)
-    cut = resize_box(image, (left * width, top * height, right * width, bottom * height), size)
+def render_view(image: Pixels, partner: Pixels | None, view: np.void, size: int) -> Pixels:
+    """Apply a view to its image at a size: uint8 `[size, size, 3]`.
+
+    `partner`, given where `needs_partner` holds, goes through the same box and flip and is mixed
+    in before the colours change.
+    """
+    picture = _cut(image, view, size)
+    if partner is not None:
+        picture = Image.blend(_cut(partner, view, size), picture, float(view["weight"]))
+    if not _is_neutral(view):
+        picture = picture.convert("RGB", colour_map(view))
+    cut = np.asarray(picture)
     return cut[:, ::-1] if view["flip"] else cut
 
 
-def colour_maps(views: Views) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return each view's colour change as matrix `[n, 3, 3]` and offset `[n, 3]` on 0..255.
+def _cut(image: Pixels, view: np.void, size: int) -> Image.Image:
+    height, width = image.shape[:2]
+    left, top, box_width, box_height = (float(value) for value in view["box"])
+    right, bottom = min(left + box_width, 1.0), min(top + box_height, 1.0)
+    box = (left * width, top * height, right * width, bottom * height)
+    return Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box)
+
+
+def _is_neutral(view: np.void) -> bool:
+    return tuple(view["jitter"]) == (1.0, 1.0, 1.0, 0.0)
+
+
+def colour_map(view: np.void) -> tuple[float, ...]:
+    """Return a view's colour change on 0..255 as three rows of four: matrix and offset.
 
     Brightness, contrast around mid-grey, saturation around luma and a hue rotation in YIQ are all
     affine, so one map holds them and means the same at every size.
     """
-    brightness, contrast, saturation, hue = views["jitter"].astype(np.float64).T
-    angle = 2 * math.pi * hue
-    rotation = np.zeros((len(views), 3, 3))
-    rotation[:, 0, 0] = 1
-    rotation[:, 1, 1] = rotation[:, 2, 2] = np.cos(angle)
-    rotation[:, 1, 2], rotation[:, 2, 1] = -np.sin(angle), np.sin(angle)
-    grey = np.broadcast_to(_LUMA, (3, 3))
-    amount = saturation[:, None, None]
-    colour = _TO_RGB @ rotation @ _TO_YIQ @ (amount * np.eye(3) + (1 - amount) * grey)
-    matrix = colour * (brightness * contrast)[:, None, None]
+    brightness, contrast, saturation, hue = (float(value) for value in view["jitter"])
+    cosine, sine = math.cos(2 * math.pi * hue), math.sin(2 * math.pi * hue)
+    rotation = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
+    saturate = saturation * np.eye(3) + (1 - saturation) * _LUMA
+    colour = _TO_RGB @ rotation @ _TO_YIQ @ saturate
     # Mid-grey is neutral, so neither saturation nor hue moves the offset's direction.
-    offset = colour @ np.full(3, 127.5) * (1 - contrast)[:, None]
-    return matrix.astype(np.float32), offset.astype(np.float32)
-
-
-def colour_and_mix(images: Tensor, partners: Tensor | None, views: Views) -> Tensor:
-    """Apply the views' colours to cut images and mix the partners in.
-
-    `images` is uint8 or float `[n, s, s, 3]` in 0..255, `partners` the same for the views where
-    `needs_partner` holds, in order. Returns float `[n, s, s, 3]` in 0..255.
-    """
-    matrix, offset = (torch.from_numpy(part).to(images.device) for part in colour_maps(views))
-    coloured = _colour(images, matrix, offset)
-    mixed = torch.from_numpy(np.flatnonzero(needs_partner(views))).to(images.device)
-    if partners is None or len(mixed) == 0:
-        return coloured
-    weight = torch.from_numpy(views["weight"].copy()).to(images.device)[mixed][:, None, None, None]
-    other = _colour(partners, matrix[mixed], offset[mixed])
-    coloured[mixed] = torch.lerp(other, coloured[mixed], weight)
-    return coloured
-
-
-def _colour(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
-    count, size = images.shape[:2]
-    flat = images.reshape(count, -1, 3).float()
-    changed = torch.baddbmm(offset[:, None, :], flat, matrix.transpose(1, 2))
-    return changed.clamp_(0, 255).reshape(count, size, -1, 3)
+    offset = colour @ np.full(3, 127.5) * (1 - contrast)
+    rows = np.column_stack([colour * (brightness * contrast), offset])
+    return tuple(rows.ravel().tolist())

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder.errors import PocketlensError
-from encoder.preprocess import Fit, Preprocess, crop_steps, normalise, prepare, resize_box
+from encoder.preprocess import Fit, Preprocess, crop_steps, normalise, prepare
 
 FITS: tuple[Fit, ...] = ("squash", "crop")
 crops = st.floats(0.1, 1.0) | st.sampled_from([0.1, 0.5, 0.875, 1 / 3, 1.0])
@@ -118,12 +118,6 @@ def test_squash_and_crop_see_what_they_say() -> None:
     assert (squashed[:, :9] == 0).all()
     assert (squashed[:, 11:19] == 200).all()
     assert (squashed[:, 21:] == 0).all()
-
-
-def test_resize_box_takes_the_box() -> None:
-    image = picture(40, 60)
-    assert np.array_equal(resize_box(image, (10, 5, 42, 37), 32), image[5:37, 10:42])
-    assert resize_box(image, (0.5, 0.25, 59.5, 39.0), 16).shape == (16, 16, 3)
 
 
 def test_normalise_against_a_loop() -> None:
