@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from encoder.errors import PocketlensError, require_extra
+from encoder.progress import report_set_aside
 
 if TYPE_CHECKING:
     from encoder.checkpoint import Checkpoint
     from encoder.datasets.splits import SplitRule
     from encoder.datasets.table import ImageTable
-    from encoder.embed import Quarantined
     from encoder.evaluation.protocol import EvaluationRow
 
 app = typer.Typer(no_args_is_help=True)
@@ -138,7 +138,7 @@ def train_teacher(
         seed=seed,
     )
     checkpoint, quarantined = run(table, recipe, output, split=split, overwrite=overwrite)
-    _report_quarantine(quarantined)
+    report_set_aside(entry.reason for entry in quarantined)
     _report_checkpoint(output, checkpoint)
 
 
@@ -155,6 +155,9 @@ def distill(
     start: Annotated[
         str, typer.Option(help="Weights to start from: teacher or imagenet.")
     ] = "teacher",
+    scale: Annotated[
+        float, typer.Option(help="Smallest share of an image's area that a view shows.")
+    ] = 0.5,
     mix: Annotated[float, typer.Option(help="Alpha of the mixing, 0 for none.")] = 0.2,
     teacher_student: Annotated[float, typer.Option(help="Weight of that relational term.")] = 0.7,
     student_student: Annotated[float, typer.Option(help="Weight of that relational term.")] = 0.7,
@@ -178,14 +181,14 @@ def distill(
         images=images,
         optimisation=Optimisation(epochs=epochs, lr=lr, head_factor=1.0),
         weights=AsymmetricWeights(teacher_student, student_student),
-        views=ViewRecipe(mix_alpha=mix),
+        views=ViewRecipe(scale=(scale, 1.0), mix_alpha=mix),
         start=start,  # type: ignore[arg-type]
         seed=seed,
     )
     loaded = load_checkpoint(teacher)
     table = _divide_known(data, loaded)
     checkpoint, quarantined = distil_student(loaded, table, recipe, output, overwrite=overwrite)
-    _report_quarantine(quarantined)
+    report_set_aside(entry.reason for entry in quarantined)
     _report_checkpoint(output, checkpoint)
 
 
@@ -211,7 +214,7 @@ def evaluate(
     query = load_checkpoint(student) if student else None
     table = split_classes(read_table(data), _split_of(loaded))
     found = evaluate_checkpoints(loaded, query, table, precision=precision)
-    _report_quarantine(found.quarantined)
+    report_set_aside(entry.reason for entry in found.quarantined)
     _print_rows(found.rows)
     if json_file:
         value = {
@@ -253,11 +256,6 @@ def _report_checkpoint(output: Path, checkpoint: "Checkpoint") -> None:
             f"cosine to the teacher on {shown.images} held-out images: "
             f"mean {shown.mean_cosine:.3f}, 5th percentile {shown.p5_cosine:.3f}"
         )
-
-
-def _report_quarantine(quarantined: "Sequence[Quarantined]") -> None:
-    for entry in quarantined:
-        typer.echo(f"set aside: {entry.reason}", err=True)
 
 
 def _print_rows(rows: "Sequence[EvaluationRow]") -> None:

@@ -1,9 +1,9 @@
-"""Progress on the terminal: a bar with images a second, time left and the latest figures."""
+"""What the terminal shows of a long run: images a second, time left, what was set aside."""
 
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 
@@ -21,6 +21,12 @@ def track(description: str, total: int) -> Iterator[Advance]:
         yield from _bar(description, total)
     else:
         yield _lines(description, total)
+
+
+def report_set_aside(reasons: Iterable[str]) -> None:
+    """Name on standard error the images that could not be used, a line each."""
+    for reason in reasons:
+        print(f"set aside: {reason}", file=sys.stderr)
 
 
 def _figures(figures: dict[str, float]) -> str:

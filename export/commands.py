@@ -28,6 +28,7 @@ def export(
     from encoder.atomic import check_output
     from encoder.checkpoint import load_checkpoint
     from encoder.datasets.splits import read_table
+    from encoder.progress import report_set_aside
     from export.bundle import export_bundle
     from export.runtime import CARD
 
@@ -40,8 +41,7 @@ def export(
         teacher=load_checkpoint(teacher) if teacher else None,
         overwrite=overwrite,
     )
-    for entry in done.quarantined:
-        typer.echo(f"set aside: {entry}", err=True)
+    report_set_aside(done.quarantined)
     print(
         f"{done.file}: {done.file.stat().st_size / 2**20:.1f} MiB, space {done.contract.space.id}"
     )

@@ -24,7 +24,7 @@ def build_index(
     require_extra("server", "build-index")
     from encoder.atomic import check_output
     from encoder.datasets.splits import read_table
-    from encoder.progress import track
+    from encoder.progress import report_set_aside, track
     from server_index.build import build_index as run
     from server_index.encode import open_encoder
     from server_index.store import MANIFEST
@@ -34,8 +34,7 @@ def build_index(
     opened = open_encoder(encoder, precision=precision)
     with track("encoding the database", len(table)) as advance:
         built = run(opened, table, output, overwrite=overwrite, advance=advance)
-    for entry in built.quarantined:
-        typer.echo(f"set aside: {entry.reason}", err=True)
+    report_set_aside(entry.reason for entry in built.quarantined)
     print(f"{output}: {built.items} images in space {opened.space.id}, encoder {opened.encoder}")
 
 
