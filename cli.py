@@ -98,7 +98,7 @@ def demo(
     teacher, student = output / "teacher", output / "student"
     query, database, index = output / "query", output / "database", output / "index"
     _announce("2/8 train the teacher at 224 px")
-    train_teacher(data, teacher, epochs=epochs, early_size=128, overwrite=True)
+    train_teacher(data, teacher, epochs=epochs, small_size=112, overwrite=True)
     _announce("3/8 distil the student at 112 px")
     distill(teacher, data, student, epochs=epochs, overwrite=True)
     _announce("4/8 export both to ONNX, pixels in, unit vector out")

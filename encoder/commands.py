@@ -80,10 +80,10 @@ def train_teacher(
     batch: Annotated[int, typer.Option(help="Images a step.")] = 64,
     images_per_class: Annotated[int, typer.Option(help="Images of a class in a batch.")] = 4,
     temperature: Annotated[float, typer.Option(help="Of the normalised softmax.")] = 0.07,
-    early_size: Annotated[
-        int, typer.Option(help="Smaller input for the first steps, 0 for none: saves time.")
+    small_size: Annotated[
+        int, typer.Option(help="Size of the coming student, taught along; 0 for none. Saves time.")
     ] = 0,
-    early_share: Annotated[float, typer.Option(help="Share of the steps at that input.")] = 0.6,
+    small_share: Annotated[float, typer.Option(help="Share of the steps at that size.")] = 0.5,
     test_share: TestShare = None,
     test_classes: Annotated[
         Path | None, typer.Option(help="Text file naming the test classes, one a line.")
@@ -127,8 +127,8 @@ def train_teacher(
         architecture=Architecture(trunk, pooling, dim, batch_norm),  # type: ignore[arg-type]
         size=size,
         fit=fit,
-        early_size=early_size,
-        early_share=early_share,
+        small_size=small_size,
+        small_share=small_share,
         optimisation=Optimisation(epochs=epochs, lr=lr),
         batch=batch,
         images_per_class=images_per_class,
@@ -149,7 +149,7 @@ def distill(
     output: Output,
     size: Annotated[int, typer.Option(help="Input side of the student in pixels.")] = 112,
     epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 6,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 5e-4,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-4,
     images: Annotated[int, typer.Option(help="Images a step.")] = 32,
     views: Annotated[int, typer.Option(help="Coupled views of each image in a step.")] = 2,
     start: Annotated[
@@ -161,6 +161,9 @@ def distill(
     mix: Annotated[float, typer.Option(help="Alpha of the mixing, 0 for none.")] = 0.2,
     teacher_student: Annotated[float, typer.Option(help="Weight of that relational term.")] = 0.7,
     student_student: Annotated[float, typer.Option(help="Weight of that relational term.")] = 0.7,
+    with_validation: Annotated[
+        bool, typer.Option("--with-validation", help="Train on the validation images too.")
+    ] = False,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -171,7 +174,7 @@ def distill(
     check_output(output, marker="config.json", overwrite=overwrite, inputs=[teacher, data])
     from encoder.checkpoint import load_checkpoint
     from encoder.losses.asymmetric import AsymmetricWeights
-    from encoder.student import StudentRecipe, distil_student
+    from encoder.student import StudentRecipe, distil_student, training_images
     from encoder.training import Optimisation
     from encoder.views import ViewRecipe
 
@@ -183,10 +186,13 @@ def distill(
         weights=AsymmetricWeights(teacher_student, student_student),
         views=ViewRecipe(scale=(scale, 1.0), mix_alpha=mix),
         start=start,  # type: ignore[arg-type]
+        with_validation=with_validation,
         seed=seed,
     )
     loaded = load_checkpoint(teacher)
     table = _divide_known(data, loaded)
+    kept = len(training_images(table, with_validation=with_validation))
+    print(f"distilling on {kept} of {len(table)} images; the others validate or test")
     checkpoint, quarantined = distil_student(loaded, table, recipe, output, overwrite=overwrite)
     report_set_aside(entry.reason for entry in quarantined)
     _report_checkpoint(output, checkpoint)
@@ -235,8 +241,6 @@ def _divide_known(data: Path, teacher: "Checkpoint") -> "ImageTable":
     table = read_table(data)
     if set(teacher.provenance.get("trained_on", [])) & set(table.class_names()):
         table = split_classes(table, _split_of(teacher))
-    kept = sum(row.split in ("", "train") for row in table.rows)
-    print(f"distilling on {kept} of {len(table)} images; the others validate or test")
     return table
 
 
@@ -259,9 +263,11 @@ def _report_checkpoint(output: Path, checkpoint: "Checkpoint") -> None:
 
 
 def _print_rows(rows: "Sequence[EvaluationRow]") -> None:
+    from encoder.evaluation.metrics import figure_title
+
     names = list(rows[0].figures)
     width = max(len(row.name) for row in rows)
-    print(" " * width + "".join(f"{name.upper().replace('_AT_', '@'):>8}" for name in names))
+    print(" " * width + "".join(f"{figure_title(name):>8}" for name in names))
     for row in rows:
         print(row.name.ljust(width) + "".join(f"{row.figures[name]:8.1f}" for name in names))
         half = [(row.intervals[n].high - row.intervals[n].low) / 2 for n in names]

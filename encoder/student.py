@@ -41,16 +41,22 @@ _HELD_OUT = 500
 
 @dataclasses.dataclass(frozen=True)
 class StudentRecipe:
-    """Hold every choice of a student's training; `start` says whose weights it starts from."""
+    """Hold every choice of a student's training; `start` says whose weights it starts from.
+
+    `with_validation` is for the last run, when every choice is made: the validation images are
+    trained on too, and the alignment is shown on other images held out.
+    """
 
     size: int = 112
     views_per_image: int = 2
     images: int = 32
-    optimisation: Optimisation = Optimisation(epochs=6, lr=5e-4, head_factor=1.0)
+    optimisation: Optimisation = Optimisation(epochs=6, lr=2e-4, head_factor=1.0)
     weights: AsymmetricWeights = AsymmetricWeights()
-    views: ViewRecipe = ViewRecipe()
+    # Milder than the teacher's own: queries are whole pictures, and small crops cost recall there.
+    views: ViewRecipe = ViewRecipe(scale=(0.5, 1.0))
     start: Literal["teacher", "imagenet"] = "teacher"
     teacher_precision: str = "auto"
+    with_validation: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -77,7 +83,7 @@ def distil_student(
         PocketlensError: when there are no images, or the output must not be replaced.
     """
     rng = seed_everything(recipe.seed)
-    training = table.select(i for i, row in enumerate(table.rows) if row.split in ("", "train"))
+    training = training_images(table, with_validation=recipe.with_validation)
     if len(training) < 2:
         raise PocketlensError(f"{table.root}: {len(training)} training images to distil on")
     preprocess = teacher.preprocess.resized(recipe.size)
@@ -90,7 +96,8 @@ def distil_student(
         with track("reading images", len(training)) as advance:
             side = 2 * teacher.preprocess.size
             images = open_images(training.files(), side=side, advance=advance)
-        images, held_out = _hold_out(images, table.split("val").files(), rng)
+        validation = [] if recipe.with_validation else table.split("val").files()
+        images, held_out = _hold_out(images, validation, rng)
         guide = prepare_inference(teacher, precision=recipe.teacher_precision)
         model = _start(teacher, recipe)
         model = model.to(guide.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -108,6 +115,12 @@ def distil_student(
             log.write(**dataclasses.asdict(student.alignment))
         save_checkpoint(student, folder)
     return student, images.quarantined
+
+
+def training_images(table: ImageTable, *, with_validation: bool) -> ImageTable:
+    """Return the rows that a student learns from."""
+    splits = ("", "train", "val") if with_validation else ("", "train")
+    return table.select(i for i, row in enumerate(table.rows) if row.split in splits)
 
 
 def _hold_out(

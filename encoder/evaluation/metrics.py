@@ -1,31 +1,54 @@
-"""Recall@k and MAP@R by exact search in bounded memory (Musgrave et al., 2020, §4.1)."""
+"""Recall@k, R-precision, MAP@R (Musgrave et al., 2020) and mAP by exact search in bounded memory."""
 
+import concurrent.futures
 import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encoder.errors import PocketlensError
+from encoder.evaluation.neighbours import find_neighbours
+from encoder.memory import count_cores
 
 Vectors = NDArray[np.float32]
 Labels = NDArray[np.int64]
+Figures = NDArray[np.float64]
 RANKS = (1, 2, 4, 8)
-# Similarities held at a time: 64 MB of float32.
+# Similarities held at a time where whole rows are ranked: 64 MB of float32.
 _BLOCK_CELLS = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
 class Retrieval:
-    """Hold per-query figures `[queries with an answer]` in 0..1, and how many had none."""
+    """Hold figures in 0..1 of each query that has an answer.
 
-    recall: dict[int, NDArray[np.float64]]
-    map_at_r: NDArray[np.float64]
+    `queries` are their rows. `without_answer` counts the others: classes of one image ask and find
+    nothing, so they are left out of every mean, as the literature does, and stay in the database.
+    `average_precision` is over the whole ranking, where that was asked for.
+    """
+
+    queries: Labels
+    recall: dict[int, Figures]
+    r_precision: Figures
+    map_at_r: Figures
     without_answer: int
+    average_precision: Figures | None = None
+
+    def figures(self) -> dict[str, Figures]:
+        """Return every figure by name: `r1`, `r2`, …, `r_precision`, `map_at_r`, `map`."""
+        named = {f"r{k}": hits for k, hits in self.recall.items()}
+        named |= {"r_precision": self.r_precision, "map_at_r": self.map_at_r}
+        return named if self.average_precision is None else {**named, "map": self.average_precision}
 
     def means(self) -> dict[str, float]:
-        """Return the means in per cent: `r1`, `r2`, …, `map_at_r`."""
-        figures = {f"r{k}": 100 * float(hits.mean()) for k, hits in self.recall.items()}
-        return {**figures, "map_at_r": 100 * float(self.map_at_r.mean())}
+        """Return the mean of every figure in per cent."""
+        return {name: 100 * float(values.mean()) for name, values in self.figures().items()}
+
+
+def figure_title(name: str) -> str:
+    """Return how a table heads a figure: R@1, R-prec, MAP@R, mAP."""
+    titles = {"r_precision": "R-prec", "map_at_r": "MAP@R", "map": "mAP"}
+    return titles.get(name, f"R@{name[1:]}")
 
 
 def measure_retrieval(
@@ -36,12 +59,13 @@ def measure_retrieval(
     *,
     same_images: bool,
     ranks: tuple[int, ...] = RANKS,
+    whole_ranking: bool = False,
 ) -> Retrieval:
-    """Rank the database for each query by cosine and score the ranking against the labels.
+    """Rank the database for each query by inner product and score the ranking against the labels.
 
-    Vectors are unit length. With `same_images` row i of both sides is the same image and is
-    removed by its index. R is a query's number of relevant database items; equal scores rank by
-    index. Memory is bounded: a block of queries against the database at a time.
+    With `same_images` row i of both sides is the same image and is removed by its index. R is a
+    query's number of relevant database items; equal scores rank by index. `whole_ranking` adds
+    the average precision, which takes a sort of every row. Memory is bounded.
 
     Raises:
         PocketlensError: when no query has a relevant item, or a vector is not finite.
@@ -53,27 +77,83 @@ def measure_retrieval(
     answered = np.flatnonzero(relevant > 0)
     if len(answered) == 0:
         raise PocketlensError("no query has an item of its class in the database")
-    depth = min(int(max(relevant.max(), *ranks)), len(database) - int(same_images))
+    own = answered if same_images else None
+    depth = max(int(relevant.max()), *ranks)
     recall = {k: np.zeros(len(answered)) for k in ranks}
-    map_at_r = np.zeros(len(answered))
-    distinct, column = _share_columns(database)
-    block = max(1, _BLOCK_CELLS // max(len(database), 1))
-    for start in range(0, len(answered), block):
-        rows = answered[start : start + block]
-        scores = queries[rows] @ distinct.T
-        if column is not None:
-            scores = scores[:, column]
-        if same_images:
-            scores[np.arange(len(rows)), rows] = -np.inf
-        hits = database_labels[top_indices(scores, depth)] == query_labels[rows, None]
-        here = slice(start, start + len(rows))
+    r_precision, map_at_r = np.zeros(len(answered)), np.zeros(len(answered))
+    for found in find_neighbours(queries[answered], database, depth, own=own):
+        rows = answered[found.rows]
+        hits = database_labels[found.indices] == query_labels[rows, None]
         for k in ranks:
-            recall[k][here] = hits[:, :k].any(axis=1)
-        map_at_r[here] = _map_at_r(hits, relevant[rows])
-    return Retrieval(recall, map_at_r, len(queries) - len(answered))
+            recall[k][found.rows] = hits[:, :k].any(axis=1)
+        r_precision[found.rows], map_at_r[found.rows] = _score_at_r(hits, relevant[rows])
+    precision = None
+    if whole_ranking:
+        precision = rank_whole(
+            queries[answered], query_labels[answered], database, database_labels, own=own
+        )
+    without = len(queries) - len(answered)
+    return Retrieval(answered, recall, r_precision, map_at_r, without, precision)
 
 
-def _share_columns(database: Vectors) -> tuple[Vectors, NDArray[np.int64] | None]:
+def _score_at_r(hits: NDArray[np.bool_], relevant: Labels) -> tuple[Figures, Figures]:
+    """Return each row's R-precision r/R and MAP@R (1/R) Σ_{i≤R} precision(i)·hit(i)."""
+    position = np.arange(1, hits.shape[1] + 1)
+    inside = hits & (position <= relevant[:, None])
+    precision = hits.cumsum(axis=1) / position
+    return inside.sum(axis=1) / relevant, (precision * inside).sum(axis=1) / relevant
+
+
+def rank_whole(
+    queries: Vectors,
+    query_labels: Labels,
+    database: Vectors,
+    database_labels: Labels,
+    *,
+    own: Labels | None = None,
+) -> Figures:
+    """Return each query's average precision over the whole ranking: mean of i / rank(i).
+
+    Not the trapezoidal kind of the Oxford benchmark. Every query has a relevant item; `own` is its
+    row in the database, left out. Memory is bounded: some rows of scores at a time.
+    """
+    distinct, column = _share_columns(database)
+    by_label = np.argsort(database_labels, kind="stable")
+    bounds = np.searchsorted(database_labels[by_label], np.stack([query_labels, query_labels + 1]))
+    found = np.zeros(len(queries))
+    block = max(1, _BLOCK_CELLS // max(len(database), 1))
+
+    def score(row: int, scores: Vectors) -> None:
+        relevant = by_label[bounds[0, row] : bounds[1, row]]
+        if own is not None:
+            relevant = relevant[relevant != own[row]]
+        found[row] = _average_precision(scores, relevant)
+
+    with concurrent.futures.ThreadPoolExecutor(count_cores()) as pool:
+        for start in range(0, len(queries), block):
+            rows = range(start, min(start + block, len(queries)))
+            scores = queries[rows.start : rows.stop] @ distinct.T
+            if column is not None:
+                scores = scores[:, column]
+            if own is not None:
+                scores[np.arange(len(rows)), own[rows.start : rows.stop]] = -np.inf
+            list(pool.map(score, rows, scores))
+    return found
+
+
+def _average_precision(scores: Vectors, relevant: Labels) -> float:
+    """Score one row; an equal score ranks before where its index is lower."""
+    ordered = np.sort(scores)
+    values = scores[relevant]
+    better = len(scores) - np.searchsorted(ordered, values, side="right")
+    tied = len(scores) - better - np.searchsorted(ordered, values, side="left")
+    for place in np.flatnonzero(tied > 1):
+        better[place] += np.count_nonzero(scores[: relevant[place]] == values[place])
+    ranks = np.sort(better) + 1
+    return float((np.arange(1, len(ranks) + 1) / ranks).mean())
+
+
+def _share_columns(database: Vectors) -> tuple[Vectors, Labels | None]:
     """Return the distinct vectors, and each vector's place among them where some are copies.
 
     A matrix product may round the columns of two copies apart; sharing one keeps their tie.
@@ -83,46 +163,3 @@ def _share_columns(database: Vectors) -> tuple[Vectors, NDArray[np.int64] | None
     if len(first) == len(database):
         return database, None
     return database[first], column
-
-
-def top_indices(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Return each row's `count` best columns, best first, equal scores by lower index."""
-    columns = scores.shape[1]
-    if count < columns:
-        # Ties at the cut must be decided by index: keep all that reach the count-th score.
-        cut = -np.partition(-scores, count - 1, axis=1)[:, count - 1]
-        best = np.empty((len(scores), count), np.int64)
-        for row, (values, limit) in enumerate(zip(scores, cut, strict=True)):
-            candidates = np.flatnonzero(values >= limit)
-            order = np.argsort(-values[candidates], kind="stable")[:count]
-            best[row] = candidates[order]
-        return best
-    return np.argsort(-scores, axis=1, kind="stable")
-
-
-def _map_at_r(hits: NDArray[np.bool_], relevant: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return (1/R) Σ_{i≤R} precision(i)·hit(i) for each row."""
-    position = np.arange(1, hits.shape[1] + 1)
-    inside = position <= relevant[:, None]
-    precision = hits.cumsum(axis=1) / position
-    total: NDArray[np.float64] = (precision * hits * inside).sum(axis=1) / relevant
-    return total
-
-
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """Hold the ends of a 95 % interval, in per cent."""
-
-    low: float
-    high: float
-
-
-def bootstrap_interval(
-    values: NDArray[np.float64], *, seed: int = 0, samples: int = 1000
-) -> Interval:
-    """Return the 95 % percentile interval of the mean over resampled queries, in per cent."""
-    rng = np.random.default_rng(seed)
-    count = len(values)
-    means = [values[rng.integers(0, count, count)].mean() for _ in range(samples)]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(100 * float(low), 100 * float(high))

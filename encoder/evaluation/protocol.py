@@ -6,14 +6,8 @@ from typing import Any
 import numpy as np
 
 from encoder.errors import PocketlensError
-from encoder.evaluation.metrics import (
-    Interval,
-    Labels,
-    Retrieval,
-    Vectors,
-    bootstrap_interval,
-    measure_retrieval,
-)
+from encoder.evaluation.bootstrap import Interval, bootstrap_intervals
+from encoder.evaluation.metrics import Labels, Retrieval, Vectors, measure_retrieval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +64,5 @@ def evaluate_pair(
 
 
 def _row(name: str, found: Retrieval, queries: int, seed: int) -> EvaluationRow:
-    intervals = {f"r{k}": bootstrap_interval(hits, seed=seed) for k, hits in found.recall.items()}
-    intervals["map_at_r"] = bootstrap_interval(found.map_at_r, seed=seed)
+    intervals = bootstrap_intervals(found.figures(), seed=seed)
     return EvaluationRow(name, found.means(), intervals, queries, found.without_answer)

@@ -17,7 +17,7 @@ from encoder.errors import PocketlensError
 from encoder.evaluate import evaluate_checkpoints
 from encoder.inference import prepare_inference
 from encoder.model import Architecture
-from encoder.student import StudentRecipe, distil_student, measure_alignment
+from encoder.student import StudentRecipe, distil_student, measure_alignment, training_images
 from encoder.teacher import TeacherRecipe, train_teacher
 from encoder.training import MetricLog, Optimisation, parameter_groups, run_training
 from encoder.views import ViewRecipe
@@ -26,7 +26,7 @@ RULE = SplitRule(test=0.25, val=0.2)
 QUICK = TeacherRecipe(
     architecture=Architecture(dim=32),
     size=64,
-    early_size=32,
+    small_size=32,
     optimisation=Optimisation(epochs=2, lr=3e-4),
     batch=8,
     images_per_class=2,
@@ -101,6 +101,24 @@ def test_labels_are_not_used_in_distilling(
     first, _ = distil_student(teacher, unlabelled, recipe, tmp_path / "first")
     second, _ = distil_student(teacher, table.split("train"), recipe, tmp_path / "second")
     assert first.encoder == second.encoder
+
+
+def test_validation_images_train_only_when_told_and_test_images_never(
+    table: ImageTable, trained: Path, tmp_path: Path
+) -> None:
+    teacher = load_checkpoint(trained)
+    count = {name: len(table.split(name)) for name in ("train", "val")}
+    assert len(training_images(table, with_validation=False)) == count["train"]
+    both = training_images(table, with_validation=True)
+    assert len(both) == count["train"] + count["val"]
+    assert not {row.path for row in both.rows} & {row.path for row in table.split("test").rows}
+    recipe = StudentRecipe(
+        size=32, images=8, optimisation=Optimisation(epochs=0.3, lr=1e-4), with_validation=True
+    )
+    student, _ = distil_student(teacher, table, recipe, tmp_path / "student")
+    assert set(table.split("val").class_names()) <= set(student.provenance["trained_on"])
+    assert student.alignment is not None
+    assert student.alignment.images == max(1, len(both) // 20)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 10, 40])

@@ -12,16 +12,8 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 
 from encoder.errors import PocketlensError
-from encoder.evaluation import metrics
-from encoder.evaluation.metrics import (
-    RANKS,
-    Labels,
-    Retrieval,
-    Vectors,
-    bootstrap_interval,
-    measure_retrieval,
-    top_indices,
-)
+from encoder.evaluation import metrics, neighbours
+from encoder.evaluation.metrics import RANKS, Labels, Retrieval, Vectors, measure_retrieval
 
 # Unit vectors whose products are exact in float32, so that ties are ties on every machine.
 EXACT = np.concatenate(
@@ -36,28 +28,30 @@ def naive(
     database_labels: Sequence[int],
     same_images: bool,
     ranks: Sequence[int],
-) -> tuple[dict[int, list[float]], list[float], int]:
+) -> dict[str, list[float]]:
     """Score by the definitions of Musgrave et al. (2020), one query and one rank at a time."""
-    recall: dict[int, list[float]] = {k: [] for k in ranks}
-    map_at_r: list[float] = []
-    without = 0
+    found: dict[str, list[float]] = {f"r{k}": [] for k in ranks}
+    found |= {"r_precision": [], "map_at_r": [], "map": []}
     for q, (query, label) in enumerate(zip(queries, query_labels, strict=True)):
         others = [i for i in range(len(database)) if not (same_images and i == q)]
         scores = {i: float(sum(query.astype(float) * database[i])) for i in others}
         ranking = sorted(others, key=lambda i: (-scores[i], i))
         relevant = sum(database_labels[i] == label for i in others)
         if relevant == 0:
-            without += 1
             continue
         for k in ranks:
-            recall[k].append(float(any(database_labels[i] == label for i in ranking[:k])))
-        total, correct = 0.0, 0
-        for position, i in enumerate(ranking[:relevant], 1):
+            found[f"r{k}"].append(float(any(database_labels[i] == label for i in ranking[:k])))
+        within, everywhere, correct = 0.0, 0.0, 0
+        for position, i in enumerate(ranking, 1):
             if database_labels[i] == label:
                 correct += 1
-                total += correct / position
-        map_at_r.append(total / relevant)
-    return recall, map_at_r, without
+                everywhere += correct / position
+                within += correct / position if position <= relevant else 0.0
+        right = sum(database_labels[i] == label for i in ranking[:relevant])
+        found["r_precision"].append(right / relevant)
+        found["map_at_r"].append(within / relevant)
+        found["map"].append(everywhere / relevant)
+    return found
 
 
 def check_against_naive(
@@ -69,29 +63,25 @@ def check_against_naive(
     same_images: bool,
     ranks: tuple[int, ...] = RANKS,
 ) -> None:
-    recall, map_at_r, without = naive(
-        queries, query_labels, database, database_labels, same_images, ranks
-    )
+    expected = naive(queries, query_labels, database, database_labels, same_images, ranks)
     arrays = (
         queries,
         np.array(query_labels, np.int64),
         database,
         np.array(database_labels, np.int64),
     )
-    if not map_at_r:
+    if not expected["map"]:
         with pytest.raises(PocketlensError, match="no query has an item of its class"):
             measure_retrieval(*arrays, same_images=same_images, ranks=ranks)
         return
-    found = measure_retrieval(*arrays, same_images=same_images, ranks=ranks)
-    assert set(found.recall) == set(ranks)
-    for k in ranks:
-        assert found.recall[k].tolist() == recall[k]
-    assert found.map_at_r == pytest.approx(map_at_r, abs=1e-12)
-    assert found.without_answer == without
-    means = found.means()
-    assert means["map_at_r"] == pytest.approx(100 * float(np.mean(map_at_r)))
-    assert means[f"r{ranks[0]}"] == pytest.approx(100 * float(np.mean(recall[ranks[0]])))
-    assert len(means) == len(ranks) + 1
+    found = measure_retrieval(*arrays, same_images=same_images, ranks=ranks, whole_ranking=True)
+    figures = found.figures()
+    assert figures.keys() == expected.keys()
+    for name, values in expected.items():
+        assert figures[name] == pytest.approx(values, abs=1e-12)
+        assert found.means()[name] == pytest.approx(100 * float(np.mean(values)))
+    assert found.without_answer == len(queries) - len(expected["map"])
+    assert len(found.queries) == len(expected["map"])
 
 
 # Few vectors and few classes: ties, duplicates, singletons and absent classes are the rule.
@@ -171,7 +161,13 @@ def test_a_case_worked_by_hand() -> None:
         4: [1.0, 1.0],
     }
     assert found.means() == pytest.approx(
-        {"r1": 50, "r2": 50, "r4": 100, "map_at_r": 100 * (1 + 2 / 3) / 6}
+        {
+            "r1": 50,
+            "r2": 50,
+            "r4": 100,
+            "r_precision": 100 * 2 / 6,
+            "map_at_r": 100 * (1 + 2 / 3) / 6,
+        }
     )
 
 
@@ -182,6 +178,7 @@ def test_queries_without_an_answer_are_counted_and_left_out() -> None:
     )
     assert found.without_answer == 2
     assert len(found.map_at_r) == len(found.recall[1]) == 2
+    assert found.queries.tolist() == [0, 2]
 
 
 def test_the_query_itself_is_removed_by_its_index_only() -> None:
@@ -205,10 +202,17 @@ def test_against_pytorch_metric_learning(same_images: bool, seed: int) -> None:
     else:
         query_labels = random_labels(30, 7, seed + 50)
         queries = clustered(np.append(query_labels, 6), 16, seed + 50)[:-1]
-    found = measure_retrieval(queries, query_labels, vectors, labels, same_images=same_images)
+    found = measure_retrieval(
+        queries, query_labels, vectors, labels, same_images=same_images, whole_ranking=True
+    )
     calculator = AccuracyCalculator(
-        include=("precision_at_1", "mean_average_precision_at_r"),
-        k="max_bin_count",
+        include=(
+            "precision_at_1",
+            "r_precision",
+            "mean_average_precision_at_r",
+            "mean_average_precision",
+        ),
+        k=len(vectors) - int(same_images),
         device=torch.device("cpu"),
         knn_func=CustomKNN(CosineSimilarity()),
     )
@@ -222,45 +226,56 @@ def test_against_pytorch_metric_learning(same_images: bool, seed: int) -> None:
     means = found.means()
     assert 20 < means["r1"] < 100
     assert means["r1"] == pytest.approx(100 * theirs["precision_at_1"], abs=1e-6)
-    assert means["map_at_r"] == pytest.approx(100 * theirs["mean_average_precision_at_r"], abs=1e-5)
+    for ours, name in (
+        ("r_precision", "r_precision"),
+        ("map_at_r", "mean_average_precision_at_r"),
+        ("map", "mean_average_precision"),
+    ):
+        assert means[ours] == pytest.approx(100 * theirs[name], abs=1e-5)
 
 
 def equal(one: Retrieval, other: Retrieval) -> bool:
-    return (
-        all(np.array_equal(one.recall[k], other.recall[k]) for k in one.recall)
-        and np.array_equal(one.map_at_r, other.map_at_r)
-        and one.without_answer == other.without_answer
+    first, second = one.figures(), other.figures()
+    return first.keys() == second.keys() and all(
+        np.array_equal(first[name], second[name]) for name in first
     )
 
 
 @pytest.mark.parametrize("same_images", [True, False])
-@pytest.mark.parametrize("cells", [1, 150, 1000, 10**9])
+@pytest.mark.parametrize("size", [1, 7, 40])
 def test_the_size_of_a_block_does_not_matter(
-    same_images: bool, cells: int, monkeypatch: pytest.MonkeyPatch
+    same_images: bool, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = np.append(random_labels(59, 6, 0), 6)
     vectors = clustered(labels, 8, 0)
-    expected = measure_retrieval(vectors, labels, vectors, labels, same_images=same_images)
+    sides = (vectors, labels, vectors, labels)
+    expected = measure_retrieval(*sides, same_images=same_images, whole_ranking=True)
     assert 0 < expected.means()["map_at_r"] < 100
-    monkeypatch.setattr(metrics, "_BLOCK_CELLS", cells)
-    found = measure_retrieval(vectors, labels, vectors, labels, same_images=same_images)
-    assert equal(found, expected)
+    monkeypatch.setattr(metrics, "_BLOCK_CELLS", 60 * size)
+    monkeypatch.setattr(neighbours, "_BLOCK_ROWS", size)
+    monkeypatch.setattr(neighbours, "_TILE_COLUMNS", size)
+    assert equal(measure_retrieval(*sides, same_images=same_images, whole_ranking=True), expected)
 
 
-@pytest.mark.parametrize("cells", [1, 10**9])
+@pytest.mark.parametrize("size", [1, 512])
 @pytest.mark.parametrize("dim", [3, 64, 128])
 @pytest.mark.parametrize("count", [5, 17, 101])
 def test_copies_of_a_vector_rank_by_index(
-    count: int, dim: int, cells: int, monkeypatch: pytest.MonkeyPatch
+    count: int, dim: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A matrix product may round equal columns apart; copies must tie all the same.
-    monkeypatch.setattr(metrics, "_BLOCK_CELLS", cells)
+    monkeypatch.setattr(metrics, "_BLOCK_CELLS", size)
+    monkeypatch.setattr(neighbours, "_BLOCK_ROWS", size)
     queries = unit(9, dim, 1)
     database = np.repeat(unit(1, dim, 0), count, axis=0)
     labels = np.zeros(count, np.int64)
     labels[0] = 1
-    found = measure_retrieval(queries, np.ones(9, np.int64), database, labels, same_images=False)
+    found = measure_retrieval(
+        queries, np.ones(9, np.int64), database, labels, same_images=False, whole_ranking=True
+    )
     assert found.recall[1].tolist() == [1.0] * 9
+    assert found.average_precision is not None
+    assert found.average_precision.tolist() == [1.0] * 9
 
 
 def test_no_answer_at_all_is_refused() -> None:
@@ -282,56 +297,6 @@ def test_no_queries_and_no_database_are_refused() -> None:
     for queries in ((none, no_labels, some, labels), (some, labels, none, no_labels)):
         with pytest.raises(PocketlensError, match="no query has an item of its class"):
             measure_retrieval(*queries, same_images=False)
-
-
-@given(
-    st.integers(1, 12).flatmap(
-        lambda columns: st.tuples(
-            st.lists(
-                st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=columns, max_size=columns),
-                min_size=1,
-                max_size=4,
-            ),
-            st.integers(1, columns),
-        )
-    )
-)
-@settings(max_examples=100, deadline=None)
-def test_top_indices_against_sorting(case: tuple[list[list[float]], int]) -> None:
-    scores, count = case
-    found = top_indices(np.array(scores, np.float32), count)
-    for row, best in zip(scores, found, strict=True):
-        order = sorted(range(len(row)), key=lambda index: (-row[index], index))
-        assert best.tolist()[:count] == order[:count]
-
-
-values = st.lists(st.floats(0, 1), min_size=1, max_size=60).map(np.array)
-
-
-@given(values, st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
-def test_the_interval_contains_the_mean_and_is_deterministic(
-    figures: np.ndarray, seed: int
-) -> None:
-    interval = bootstrap_interval(figures, seed=seed, samples=300)
-    mean = 100 * float(figures.mean())
-    assert interval.low - 1e-9 <= mean <= interval.high + 1e-9
-    assert 100 * figures.min() - 1e-9 <= interval.low <= interval.high
-    assert interval.high <= 100 * figures.max() + 1e-9
-    assert bootstrap_interval(figures, seed=seed, samples=300) == interval
-
-
-def test_another_seed_draws_another_interval() -> None:
-    figures = np.random.default_rng(0).random(50)
-    assert bootstrap_interval(figures, seed=0) != bootstrap_interval(figures, seed=1)
-
-
-def test_the_interval_is_that_of_the_normal_law() -> None:
-    figures = (np.arange(400) < 300).astype(float)
-    interval = bootstrap_interval(figures)
-    half = 196 * np.sqrt(0.75 * 0.25 / 400)
-    assert interval.low == pytest.approx(75 - half, abs=0.6)
-    assert interval.high == pytest.approx(75 + half, abs=0.6)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from encoder.errors import PocketlensError
-from encoder.evaluation.metrics import bootstrap_interval, measure_retrieval
+from encoder.evaluation.bootstrap import bootstrap_interval
+from encoder.evaluation.metrics import measure_retrieval
 from encoder.evaluation.protocol import EncodedSet, evaluate_pair
 
 COUNT = 24
@@ -31,7 +32,7 @@ def test_symmetric() -> None:
     assert row.name == "teacher"
     assert row.figures == expected.means()
     assert 0 < row.figures["map_at_r"] < 100
-    assert list(row.figures) == ["r1", "r2", "r4", "r8", "map_at_r"]
+    assert list(row.figures) == ["r1", "r2", "r4", "r8", "r_precision", "map_at_r"]
     assert row.queries == COUNT
     assert row.without_answer == 1
 
