@@ -30,7 +30,7 @@ from encoder.image_cache import open_images
 from encoder.inference import normalise_pixels, prepare_inference
 from encoder.losses.asymmetric import asymmetric_loss, asymmetric_terms
 from encoder.memory import count_cores, keep_memory
-from encoder.student import StudentRecipe, distil_student
+from encoder.student import StudentRecipe, distil_student, start_student
 from encoder.training import Optimisation, ViewCutter
 from encoder.views import sample_views
 from server_index.encode import open_encoder
@@ -109,7 +109,8 @@ def measure_training(teacher: Checkpoint, data: Path, work: Path, rounds: int) -
     for network in guides.values():
         network.embed_pixels(large)
     guide = min(guides.values(), key=lambda network: seconds(lambda: network.embed_pixels(large)))
-    model = prepare_inference(teacher).network.train()
+    model = start_student(teacher, recipe, images, rng).train()
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6)
     target = guide.embed_pixels(large).clone().reshape(step_images, repeats, -1)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from encoder.datasets.commands import app as data_app
 from encoder.errors import PocketlensError, require_extra
 from encoder.progress import report_set_aside
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from encoder.evaluation.protocol import EvaluationRow
 
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(data_app)
 
 Data = Annotated[Path, typer.Argument(help="Folder with one sub-folder a class, or a CSV table.")]
 Output = Annotated[Path, typer.Argument(help="Checkpoint folder to write.")]
@@ -155,6 +157,7 @@ def distill(
     start: Annotated[
         str, typer.Option(help="Weights to start from: teacher or imagenet.")
     ] = "teacher",
+    batch_norm: Annotated[str, typer.Option(help="folded (frozen) or trained.")] = "trained",
     scale: Annotated[
         float, typer.Option(help="Smallest share of an image's area that a view shows.")
     ] = 0.5,
@@ -186,6 +189,7 @@ def distill(
         weights=AsymmetricWeights(teacher_student, student_student),
         views=ViewRecipe(scale=(scale, 1.0), mix_alpha=mix),
         start=start,  # type: ignore[arg-type]
+        batch_norm=batch_norm,  # type: ignore[arg-type]
         with_validation=with_validation,
         seed=seed,
     )

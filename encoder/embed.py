@@ -8,13 +8,12 @@ import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encoder.errors import BadImageError
-from encoder.images import decode_image
+from encoder.images import Source, decode_image
 from encoder.memory import count_cores
 from encoder.preprocess import Pixels, Preprocess, prepare
 
@@ -40,13 +39,19 @@ class EmbeddedBatch:
     quarantined: tuple[Quarantined, ...] = ()
 
 
-def prepare_file(file: Path, preprocess: Preprocess) -> Pixels:
-    """Decode one file, at reduced scale where that is enough, and bring it to the input size."""
-    return prepare(decode_image(file, target=preprocess), preprocess)
+def prepare_file(
+    file: Source, preprocess: Preprocess, alter: Callable[[Pixels], Pixels] | None = None
+) -> Pixels:
+    """Decode a file or a part of it, at reduced scale where that is enough, to the input size.
+
+    `alter` changes the decoded picture first, as a poor camera would.
+    """
+    image = decode_image(file, target=preprocess)
+    return prepare(alter(image) if alter else image, preprocess)
 
 
 def embed_files(
-    files: Sequence[Path],
+    files: Sequence[Source],
     preprocess: Preprocess,
     embed: Embed,
     *,
@@ -82,7 +87,7 @@ def _ahead(
 
 
 def _embed_chunk(
-    files: Sequence[Path], chunk: range, futures: list[Future[Pixels]], embed: Embed
+    files: Sequence[Source], chunk: range, futures: list[Future[Pixels]], embed: Embed
 ) -> EmbeddedBatch:
     images, positions, quarantined = [], [], []
     for position, future in zip(chunk, futures, strict=True):
@@ -96,7 +101,7 @@ def _embed_chunk(
 
 
 def embed_all(
-    files: Sequence[Path],
+    files: Sequence[Source],
     preprocess: Preprocess,
     embed: Embed,
     *,

@@ -16,14 +16,18 @@ _EXTRAS = {
     "train": ("torch", "timm", "pytorch_metric_learning"),
     "export": ("torch", "timm", "onnx", "onnxscript"),
     "server": ("faiss",),
+    "parquet": ("pyarrow",),
+    "matlab": ("scipy",),
 }
+# The extra of pyproject.toml that brings a set of packages, where its name is another.
+_NAMED = {"torch": "export", "parquet": "data", "matlab": "data"}
 
 
 def require_extra(extra: str, purpose: str) -> None:
     """Raise `PocketlensError` naming the extra when one of its packages is not installed."""
     for package in _EXTRAS[extra]:
         if importlib.util.find_spec(package) is None:
-            named = "export" if extra == "torch" else extra
+            named = _NAMED.get(extra, extra)
             raise PocketlensError(
                 f"{purpose} needs the package {package}: pip install 'pocketlens[{named}]'"
             )

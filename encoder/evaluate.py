@@ -1,7 +1,6 @@
 """Evaluate a teacher and its student on test classes: the four rows a reader asks for."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 
@@ -71,7 +70,7 @@ def _refuse_trained(checkpoint: Checkpoint, test: ImageTable) -> None:
 def _encode(
     checkpoint: Checkpoint, preprocess: Preprocess, test: ImageTable, precision: str
 ) -> tuple[EncodedSet, tuple[Quarantined, ...]]:
-    files: list[Path] = test.files()
+    files = test.sources()
     with track(f"encoding {len(files)} test images at {preprocess.size}", len(files)) as advance:
         resized = dataclasses.replace(checkpoint, preprocess=preprocess)
         embed = embed_with(resized, precision=precision)

@@ -22,7 +22,7 @@ from PIL import Image
 from encoder.atomic import new_folder, read_json, write_json
 from encoder.embed import Quarantined
 from encoder.errors import BadImageError
-from encoder.images import decode_image
+from encoder.images import BoxedFile, Source, decode_image, file_of
 from encoder.memory import count_cores
 from encoder.preprocess import Pixels, Preprocess
 from encoder.space import canonical_json
@@ -47,7 +47,7 @@ class DecodedImages:
     `positions` are the rows that could be read; the others are in `quarantined`.
     """
 
-    files: tuple[Path, ...]
+    files: tuple[Source, ...]
     side: int
     positions: NDArray[np.int64]
     quarantined: tuple[Quarantined, ...]
@@ -71,7 +71,7 @@ class DecodedImages:
 
 
 def open_images(
-    files: Sequence[Path],
+    files: Sequence[Source],
     *,
     side: int,
     folder: Path | None = None,
@@ -107,7 +107,7 @@ def open_images(
 
 
 def _gather(
-    files: Sequence[Path],
+    files: Sequence[Source],
     side: int,
     shapes: NDArray[np.int64],
     quarantined: list[Quarantined],
@@ -133,19 +133,22 @@ class _NotStoredError(Exception):
         self.shapes, self.quarantined = shapes, quarantined
 
 
-def _key(files: Sequence[Path], side: int) -> str:
+def _key(files: Sequence[Source], side: int) -> str:
     digest = hashlib.sha256(canonical_json(["v1", side]))
     for file in files:
+        path = file_of(file)
         try:
-            stat = file.stat()
-            facts = [str(file.resolve()), stat.st_size, stat.st_mtime_ns]
+            stat = path.stat()
+            facts: list[str | float] = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
         except OSError:
-            facts = [str(file), -1, -1]
+            facts = [str(path), -1, -1]
+        if isinstance(file, BoxedFile):
+            facts.extend(file.box)
         digest.update(canonical_json(facts))
     return digest.hexdigest()[:32]
 
 
-def _decode(file: Path, side: int) -> Pixels:
+def _decode(file: Source, side: int) -> Pixels:
     # A reduced decode keeps twice its target, so half the side keeps the side.
     image = decode_image(file, target=Preprocess(size=max(16, side // 2), fit="crop"))
     height, width = image.shape[:2]
@@ -157,11 +160,11 @@ def _decode(file: Path, side: int) -> Pixels:
 
 
 def _decode_all(
-    files: Sequence[Path], side: int, advance: Callable[[int], None]
+    files: Sequence[Source], side: int, advance: Callable[[int], None]
 ) -> Iterator[tuple[int, Pixels | str]]:
     """Yield position and image, or the reason why there is none, in order."""
 
-    def attempt(file: Path) -> Pixels | str:
+    def attempt(file: Source) -> Pixels | str:
         try:
             return _decode(file, side)
         except BadImageError as error:
@@ -175,7 +178,7 @@ def _decode_all(
 
 
 def _build(
-    files: Sequence[Path],
+    files: Sequence[Source],
     side: int,
     entry: Path,
     max_bytes: int,
@@ -200,7 +203,7 @@ class _Decoded:
 
 def _decode_into(
     pixels: BinaryIO | None,
-    files: Sequence[Path],
+    files: Sequence[Source],
     side: int,
     max_bytes: int,
     advance: Callable[[int], None],

@@ -38,10 +38,30 @@ class Limits:
     min_side: int = 2
 
 
+@dataclasses.dataclass(frozen=True)
+class BoxedFile:
+    """Name a part of an image file: left, top, width, height in pixels of the upright picture."""
+
+    file: Path
+    box: tuple[float, float, float, float]
+
+    def __str__(self) -> str:
+        """Return the file: messages and tables name that."""
+        return str(self.file)
+
+
+Source = Path | BoxedFile
+
+
+def file_of(source: Source) -> Path:
+    """Return the file that an image is read from."""
+    return source.file if isinstance(source, BoxedFile) else source
+
+
 def decode_image(
-    source: Path | bytes, *, target: Preprocess | None = None, limits: Limits | None = None
+    source: Source | bytes, *, target: Preprocess | None = None, limits: Limits | None = None
 ) -> Pixels:
-    """Decode a file or its bytes to upright RGB, uint8 `[height, width, 3]`.
+    """Decode a file, a part of one, or its bytes to upright RGB, uint8 `[height, width, 3]`.
 
     EXIF rotation is applied, transparency laid on white, palette, grey and CMYK converted, 16-bit
     scaled to 8. With `target` a JPEG is decoded at 1/2, 1/4 or 1/8 scale where the crop that the
@@ -51,14 +71,17 @@ def decode_image(
         BadImageError: naming the file and the reason.
     """
     limits = limits or Limits()
-    name = str(source) if isinstance(source, Path) else "image"
+    name = "image" if isinstance(source, bytes) else str(source)
+    box = source.box if isinstance(source, BoxedFile) else None
     try:
-        data = _read(source, limits, name)
+        data = _read(source if isinstance(source, bytes) else file_of(source), limits, name)
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check_header(image, limits, name)
+            full = image.size
             if target is not None and image.format in ("JPEG", "MPO"):
-                _reduce(image, target)
-            return _to_rgb(_upright(image), name)
+                _reduce(image, target, full if box is None else (int(box[2]), int(box[3])))
+            upright = _upright(image)
+            return _to_rgb(upright if box is None else _cut_out(upright, full, box, name), name)
     except BadImageError:
         raise
     except UnidentifiedImageError:
@@ -96,9 +119,12 @@ def _check_header(image: Image.Image, limits: Limits, name: str) -> None:
         raise BadImageError(f"{name}: {width}×{height} is too small")
 
 
-def _reduce(image: Any, target: Preprocess) -> None:
-    """Ask the JPEG decoder for the smallest scale whose crop keeps the pixels that are needed."""
-    left, top, right, bottom = target.crop_box(*image.size)
+def _reduce(image: Any, target: Preprocess, part: tuple[int, int]) -> None:
+    """Ask the JPEG decoder for the smallest scale whose crop keeps the pixels that are needed.
+
+    `part` is the width and height of what the crop is taken from.
+    """
+    left, top, right, bottom = target.crop_box(max(part[0], 1), max(part[1], 1))
     for scale in (8, 4, 2):
         if min(right - left, bottom - top) // scale >= _MARGIN * target.size:
             width, height = image.size
@@ -117,6 +143,24 @@ def _upright(image: Image.Image) -> Image.Image:
     # Not ImageOps.exif_transpose: it rewrites the EXIF block and fails on damaged ones.
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
+
+
+def _cut_out(
+    image: Image.Image,
+    full: tuple[int, int],
+    box: tuple[float, float, float, float],
+    name: str,
+) -> Image.Image:
+    """Cut the box out of an upright picture that may have been decoded at a reduced scale."""
+    # A quarter turn swaps the sides; the long side stays the long one.
+    scale = max(image.size) / max(full)
+    left, top = round(box[0] * scale), round(box[1] * scale)
+    right, bottom = round((box[0] + box[2]) * scale), round((box[1] + box[3]) * scale)
+    left, top = max(left, 0), max(top, 0)
+    right, bottom = min(right, image.width), min(bottom, image.height)
+    if right <= left or bottom <= top:
+        raise BadImageError(f"{name}: its box lies outside the picture of {full[0]}×{full[1]}")
+    return image.crop((left, top, right, bottom))
 
 
 def _to_rgb(image: Image.Image, name: str) -> Pixels:

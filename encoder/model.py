@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, get_args
 
 import torch
@@ -92,7 +93,11 @@ def fold_batch_norm(trunk: nn.Module, name: str) -> nn.Module:
     plain = copy.deepcopy(trunk).eval()
     folded = copy.deepcopy(plain)
     with torch.no_grad():
-        _fold_children(folded)
+        for conv, norm in list(_norm_pairs(folded)):
+            before: Any = folded.get_submodule(conv)
+            behind: Any = folded.get_submodule(norm)
+            _replace(folded, conv, fuse_conv_bn_eval(before, behind))
+            _replace(folded, norm, _activation(behind))
         probe = torch.linspace(-1, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
         expected, found = plain(probe).flatten(1), folded(probe).flatten(1)
         agrees = torch.allclose(
@@ -115,21 +120,87 @@ def fold_for_inference(model: EmbeddingModel, architecture: Architecture) -> Emb
     return copied
 
 
-def _fold_children(module: nn.Module) -> None:
+def unfold_batch_norm(
+    model: EmbeddingModel, architecture: Architecture, batches: Iterable[Tensor]
+) -> EmbeddingModel:
+    """Return a folded model with batch norms again, in eval mode, for these normalised images.
+
+    Each norm takes the statistics of the images behind its convolution, and a scale and shift
+    that undo them: the function is the same, but training can now move statistics and weights
+    apart. `architecture` is that of the folded model.
+    """
+    trunk = build_trunk(architecture.trunk).eval()
+    pairs = list(_norm_pairs(trunk))
+    moments = _measure_channels(model.trunk, [conv for conv, _ in pairs], batches)
+    weights = model.trunk.state_dict()
+    for conv, norm_name in pairs:
+        mean, variance = moments[conv]
+        norm: Any = trunk.get_submodule(norm_name)
+        kept = trunk.get_submodule(conv).bias is not None
+        shift = torch.zeros_like(mean) if kept else weights.pop(f"{conv}.bias")
+        weights |= {
+            f"{norm_name}.running_mean": mean - shift,
+            f"{norm_name}.running_var": variance,
+            f"{norm_name}.weight": (variance + norm.eps).sqrt(),
+            f"{norm_name}.bias": mean,
+            f"{norm_name}.num_batches_tracked": torch.zeros((), dtype=torch.long),
+        }
+    trunk.load_state_dict(weights)
+    unfolded = EmbeddingModel(dataclasses.replace(architecture, batch_norm="trained"), trunk)
+    heads = {key: value for key, value in model.state_dict().items() if key[:6] != "trunk."}
+    unfolded.load_state_dict(heads, strict=False)
+    return unfolded.eval()
+
+
+def _measure_channels(
+    trunk: nn.Module, names: list[str], batches: Iterable[Tensor]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return mean and variance of each channel behind the named convolutions."""
+    sums: dict[str, tuple[Tensor, Tensor, int]] = {}
+
+    def add(name: str, output: Tensor) -> None:
+        values = output.detach().double().movedim(1, -1).flatten(0, -2)
+        total, squares, count = sums.get(name, (torch.zeros(()), torch.zeros(()), 0))
+        sums[name] = total + values.sum(0), squares + values.square().sum(0), count + len(values)
+
+    hooks = [
+        trunk.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, name=name: add(name, output)
+        )
+        for name in names
+    ]
+    with torch.no_grad():
+        for batch in batches:
+            trunk(batch)
+    for hook in hooks:
+        hook.remove()
+    return {
+        name: ((total / count).float(), (squares / count - (total / count) ** 2).clamp(0).float())
+        for name, (total, squares, count) in sums.items()
+    }
+
+
+def _norm_pairs(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the names of each convolution and the batch norm right behind it."""
     previous: tuple[str, nn.Module] | None = None
-    for name, child in list(module.named_children()):
+    for name, child in module.named_children():
+        path = f"{prefix}{name}"
         if (
             isinstance(child, nn.BatchNorm2d)
             and previous is not None
             and isinstance(previous[1], nn.Conv2d)
             and previous[1].out_channels == child.num_features
         ):
-            setattr(module, previous[0], fuse_conv_bn_eval(previous[1], child))
-            setattr(module, name, _activation(child))
+            yield previous[0], path
             previous = None
             continue
-        _fold_children(child)
-        previous = (name, child)
+        yield from _norm_pairs(child, f"{path}.")
+        previous = (path, child)
+
+
+def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(root.get_submodule(parent), name, module)
 
 
 def _activation(norm: Any) -> nn.Module:

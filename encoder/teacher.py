@@ -131,7 +131,7 @@ def train_teacher(
         contextlib.closing(MetricLog(folder / METRICS)) as log,
     ):
         with track("reading images", len(training)) as advance:
-            images = open_images(training.files(), side=2 * recipe.size, advance=advance)
+            images = open_images(training.sources(), side=2 * recipe.size, advance=advance)
         chosen, dropped = _choose_images(training, images)
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         validate = functools.partial(_validate, model, preprocess, recipe, table.split("val"))
@@ -246,7 +246,7 @@ def _validate(
 ) -> dict[str, float]:
     """Measure the network as it is now on the validation classes; nothing where none has a pair."""
     network = prepare_network(model, recipe.architecture, preprocess, precision="auto")
-    embedded = embed_all(validation.files(), preprocess, network.embed_images)
+    embedded = embed_all(validation.sources(), preprocess, network.embed_images)
     labels = validation.labels()[embedded.positions]
     vectors = embedded.vectors
     if np.bincount(labels[labels >= 0], minlength=1).max() < 2:

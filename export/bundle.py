@@ -11,6 +11,7 @@ import numpy as np
 from encoder.atomic import new_folder, write_json
 from encoder.checkpoint import Alignment, Checkpoint
 from encoder.errors import PocketlensError
+from encoder.images import Source
 from encoder.preprocess import Pixels
 from encoder.space import require_same_space
 from export.contract import FORMAT, Contract
@@ -34,7 +35,7 @@ def export_bundle(
     checkpoint: Checkpoint,
     output: Path,
     *,
-    files: Sequence[Path] = (),
+    files: Sequence[Source] = (),
     teacher: Checkpoint | None = None,
     overwrite: bool = False,
 ) -> Exported:

@@ -33,7 +33,7 @@ def export(
     from export.runtime import CARD
 
     check_output(bundle, marker=CARD, overwrite=overwrite, inputs=[checkpoint])
-    files = read_table(images).files() if images else []
+    files = read_table(images).sources() if images else []
     done = export_bundle(
         load_checkpoint(checkpoint),
         bundle,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from encoder.checkpoint import Checkpoint
 from encoder.errors import BadImageError, PocketlensError
-from encoder.images import decode_image
+from encoder.images import Source, decode_image
 from encoder.preprocess import Pixels, Preprocess, enlarge_tiny, normalise, prepare
 from export.contract import INPUT
 from export.graph import build_front
@@ -33,7 +33,7 @@ class Parity:
 
 
 def gather_pictures(
-    files: Iterable[Path], preprocess: Preprocess
+    files: Iterable[Source], preprocess: Preprocess
 ) -> tuple[dict[str, Pixels], tuple[str, ...]]:
     """Decode the user's pictures; return them by name, and why some were set aside."""
     pictures: dict[str, Pixels] = {}

@@ -10,11 +10,11 @@ from PIL import Image
 
 from encoder.atomic import read_json
 from encoder.errors import PocketlensError
-from encoder.images import Limits, decode_image
+from encoder.images import BoxedFile, Limits, decode_image
 from encoder.preprocess import Pixels, enlarge_tiny
 from export.contract import FORMAT, INPUT, Contract
 
-Picture = Path | str | bytes | Image.Image | NDArray[Any]
+Picture = Path | BoxedFile | str | bytes | Image.Image | NDArray[Any]
 CARD = "card.json"
 
 
@@ -53,7 +53,7 @@ class QueryEncoder:
         self.contract = Contract.from_metadata(metadata, str(self.file))
 
     def encode(self, picture: Picture) -> NDArray[np.float32]:
-        """Encode a file, its bytes, a PIL image or RGB pixels to a unit vector `[dim]`.
+        """Encode a file (or part), its bytes, a PIL image or RGB pixels to a unit vector `[dim]`.
 
         Raises:
             BadImageError: naming the file and the reason.

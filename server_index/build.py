@@ -34,7 +34,7 @@ def build_index(
         PocketlensError: when no image can be read, or the output must not be replaced.
     """
     table = table.select(i for i, row in enumerate(table.rows) if row.role != "query")
-    files = table.files()
+    files = table.sources()
     quarantined: list[Quarantined] = []
     items = 0
     with new_folder(output, marker=MANIFEST, overwrite=overwrite) as folder:

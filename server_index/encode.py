@@ -10,6 +10,7 @@ import numpy as np
 
 from encoder.embed import Embed, EmbeddedBatch, Quarantined, Vectors, embed_files
 from encoder.errors import BadImageError, require_extra
+from encoder.images import Source
 from encoder.memory import count_cores
 from encoder.preprocess import Preprocess
 from encoder.space import EmbeddingSpace
@@ -31,7 +32,7 @@ class DatabaseEncoder(Protocol):
     def encoder(self) -> str:
         """Return the encoder digest."""
 
-    def encode_files(self, files: Sequence[Path]) -> Iterator[EmbeddedBatch]:
+    def encode_files(self, files: Sequence[Source]) -> Iterator[EmbeddedBatch]:
         """Encode files in order, a batch at a time."""
 
 
@@ -74,7 +75,7 @@ class CheckpointEncoder:
     embed: Embed
     batches_ahead: int
 
-    def encode_files(self, files: Sequence[Path]) -> Iterator[EmbeddedBatch]:
+    def encode_files(self, files: Sequence[Source]) -> Iterator[EmbeddedBatch]:
         """Encode files in order; unreadable ones are set aside."""
         return embed_files(
             files,
@@ -93,21 +94,21 @@ class ExportedEncoder:
     encoder: str
     runtime: QueryEncoder
 
-    def encode_files(self, files: Sequence[Path]) -> Iterator[EmbeddedBatch]:
+    def encode_files(self, files: Sequence[Source]) -> Iterator[EmbeddedBatch]:
         """Encode files in order; unreadable ones are set aside."""
         with ThreadPoolExecutor(count_cores()) as pool:
             for first in range(0, len(files), _CHUNK):
                 answers = list(pool.map(self._encode, files[first : first + _CHUNK]))
                 yield _gather(files, first, answers)
 
-    def _encode(self, file: Path) -> Vectors | str:
+    def _encode(self, file: Source) -> Vectors | str:
         try:
             return self.runtime.encode(file)
         except BadImageError as error:
             return str(error)
 
 
-def _gather(files: Sequence[Path], first: int, answers: list[Vectors | str]) -> EmbeddedBatch:
+def _gather(files: Sequence[Source], first: int, answers: list[Vectors | str]) -> EmbeddedBatch:
     positions, vectors, quarantined = [], [], []
     for position, answer in enumerate(answers, first):
         if isinstance(answer, str):

@@ -18,10 +18,17 @@ def read_csv(file: Path) -> ImageTable:
     Raises:
         PocketlensError: naming the file and line of the first fault.
     """
+    table = list_csv(file)
+    check_table(table, where=str(file))
+    return table
+
+
+def list_csv(file: Path) -> ImageTable:
+    """Read a CSV without the strict check of its rows."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines)
-            _check_header(file, reader.fieldnames)
+            check_header(file, reader.fieldnames)
             rows = tuple(_read_row(file, reader.line_num, cells) for cells in reader)
     except FileNotFoundError:
         raise PocketlensError(f"{file}: no such file") from None
@@ -29,9 +36,7 @@ def read_csv(file: Path) -> ImageTable:
         raise PocketlensError(f"{file}: not readable ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise PocketlensError(f"{file}: not a UTF-8 CSV file ({error})") from None
-    table = ImageTable(file.parent, rows)
-    check_table(table, where=str(file))
-    return table
+    return ImageTable(file.parent, rows)
 
 
 def write_csv(table: ImageTable, file: Path) -> None:
@@ -45,7 +50,8 @@ def write_csv(table: ImageTable, file: Path) -> None:
     write_bytes(file, text.getvalue().encode())
 
 
-def _check_header(file: Path, names: object) -> None:
+def check_header(file: Path, names: object) -> None:
+    """Refuse the names of columns that are not a table's."""
     known = list(names) if isinstance(names, list) else []
     unknown = [name for name in known if name not in COLUMNS]
     if "path" not in known or unknown or len(set(known)) < len(known):

@@ -22,6 +22,13 @@ def read_folder(folder: Path) -> ImageTable:
     Raises:
         PocketlensError: when the folder is missing, not a folder, or has no image.
     """
+    table = list_folder(folder)
+    check_table(table, where=str(folder), require_files=False)
+    return table
+
+
+def list_folder(folder: Path) -> ImageTable:
+    """Read a folder as `read_folder` does, without the strict check of its rows."""
     if not folder.exists():
         raise PocketlensError(f"{folder}: no such folder")
     if not folder.is_dir():
@@ -36,9 +43,7 @@ def read_folder(folder: Path) -> ImageTable:
             f"{folder}: {min(splits)!r} beside {min(top - splits)!r}: the sub-folders must all be "
             "splits (train, val, test) or all be classes"
         )
-    table = ImageTable(folder, tuple(_row(parts, bool(splits)) for parts in found))
-    check_table(table, where=str(folder), require_files=False)
-    return table
+    return ImageTable(folder, tuple(_row(parts, bool(splits)) for parts in found))
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, ...]]:

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from encoder.datasets.csv_table import read_csv
-from encoder.datasets.folder import read_folder
+from encoder.datasets.sources import read_source, without_boxes
 from encoder.datasets.table import ImageTable, Split
 from encoder.errors import PocketlensError
 
@@ -65,20 +64,13 @@ def read_class_list(file: Path) -> tuple[str, ...]:
 
 
 def read_table(source: Path) -> ImageTable:
-    """Read a folder tree or a CSV file.
+    """Read a folder tree, a published set in its own layout, or a CSV or Parquet file.
 
-    Raises:
-        PocketlensError: also for a table with boxes, which no command cuts out yet.
+    A published set is read as whole images, as its published results are; a table's boxes are
+    meant, and are cut out.
     """
-    if source.suffix.lower() != ".csv" or source.is_dir():
-        return read_folder(source)
-    table = read_csv(source)
-    if any(row.box for row in table.rows):
-        raise PocketlensError(
-            f"{source}: has boxes, which are not cut out yet; crop the images, or leave "
-            "x, y, w, h empty"
-        )
-    return table
+    table = read_source(source)
+    return without_boxes(table) if source.is_dir() else table
 
 
 def split_classes(table: ImageTable, rule: SplitRule) -> ImageTable:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.errors import PocketlensError
+from encoder.images import BoxedFile, Source
 from encoder.space import canonical_json
 
 Split = Literal["", "train", "val", "test"]
@@ -46,6 +47,13 @@ class ImageTable:
     def files(self) -> list[Path]:
         """Return the full path of every row."""
         return [self.root / row.path for row in self.rows]
+
+    def sources(self) -> list[Source]:
+        """Return what to decode for every row: its file, or the part of it in the row's box."""
+        return [
+            self.root / row.path if row.box is None else BoxedFile(self.root / row.path, row.box)
+            for row in self.rows
+        ]
 
     def select(self, keep: Iterable[int]) -> Self:
         """Return the table of the rows at these positions, in the order given."""
@@ -91,25 +99,31 @@ def check_table(table: ImageTable, *, where: str, require_files: bool = True) ->
     """
     if not table.rows:
         raise PocketlensError(f"{where}: no images found")
-    rows = table.rows
-    _refuse(where, "path or label is not valid text", rows, lambda row: not _is_text(row))
-    _refuse(where, "path is empty or leaves the folder", rows, lambda row: _escapes(row.path))
-    _refuse(
-        where, "split is not train, val or test", rows, lambda r: r.split not in get_args(Split)
-    )
-    _refuse(where, "role is not query or database", rows, lambda r: r.role not in get_args(Role))
-    _refuse(where, "box is not inside any image", rows, lambda row: not _box_is_sound(row.box))
+    for rule, is_broken in table_rules(table, require_files=require_files):
+        _refuse(where, rule, table.rows, is_broken)
+
+
+def table_rules(
+    table: ImageTable, *, require_files: bool = True
+) -> list[tuple[str, Callable[[Row], bool]]]:
+    """Return each rule with a test of what breaks it, to be asked of every row in order."""
     seen: set[str] = set()
-    _refuse(where, "path appears twice", rows, lambda row: not _is_new(row.path, seen))
     split_of: dict[str, str] = {}
-    _refuse(
-        where,
-        "class is in two splits",
-        rows,
-        lambda r: bool(r.label) and split_of.setdefault(r.label, r.split) != r.split,
-    )
+    rules: list[tuple[str, Callable[[Row], bool]]] = [
+        ("path or label is not valid text", lambda row: not _is_text(row)),
+        ("path is empty or leaves the folder", lambda row: _escapes(row.path)),
+        ("split is not train, val or test", lambda row: row.split not in get_args(Split)),
+        ("role is not query or database", lambda row: row.role not in get_args(Role)),
+        ("box is not inside any image", lambda row: not _box_is_sound(row.box)),
+        ("path appears twice", lambda row: not _is_new(row.path, seen)),
+        (
+            "class is in two splits",
+            lambda row: bool(row.label) and split_of.setdefault(row.label, row.split) != row.split,
+        ),
+    ]
     if require_files:
-        _refuse(where, "file is missing", rows, lambda row: not _is_file(table.root / row.path))
+        rules.append(("file is missing", lambda row: not _is_file(table.root / row.path)))
+    return rules
 
 
 def _refuse(where: str, rule: str, rows: Sequence[Row], broken: Callable[[Row], bool]) -> None:

@@ -1,4 +1,4 @@
-"""Recall@k, R-precision, MAP@R (Musgrave et al., 2020) and mAP by exact search in bounded memory."""
+"""Recall@k, R-precision, MAP@R (Musgrave et al., 2020), mAP: exact search, bounded memory."""
 
 import concurrent.futures
 import dataclasses

@@ -15,7 +15,7 @@ from PIL import Image, ImageFile
 
 from encoder import images
 from encoder.errors import BadImageError
-from encoder.images import Limits, decode_image
+from encoder.images import BoxedFile, Limits, decode_image
 from encoder.preprocess import Fit, Preprocess, prepare
 
 ORIENTATION = 0x0112
@@ -537,3 +537,46 @@ def test_only_jpeg_is_reduced(fit: Fit) -> None:
     original = photo(512, 640)
     decoded = decode_image(encode(Image.fromarray(original), "PNG"), target=Preprocess(16, fit=fit))
     assert np.array_equal(decoded, original)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_box_is_cut_from_the_upright_picture(orientation: int, tmp_path: Path) -> None:
+    upright = photo(120, 200)
+    file = tmp_path / "photo.png"
+    Image.fromarray(store(upright, orientation)).save(file, exif=exif(orientation))
+    boxed = BoxedFile(file, (30.0, 20.0, 50.0, 40.0))
+    np.testing.assert_array_equal(decode_image(boxed), upright[20:60, 30:80])
+    assert str(boxed) == str(file)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_reduced_decode_keeps_the_boxes_pixels(orientation: int, tmp_path: Path) -> None:
+    """The picture could be read at 1/8, its box at 1/2 only."""
+    upright = photo(1600, 2400)
+    file = tmp_path / "photo.jpg"
+    Image.fromarray(store(upright, orientation)).save(file, quality=95, exif=exif(orientation))
+    boxed = BoxedFile(file, (401.0, 300.0, 300.0, 280.0))
+    preprocess = Preprocess(size=64)
+    part = decode_image(boxed, target=preprocess)
+    assert part.shape[:2] == (140, 150)
+    expected = prepare(upright[300:580, 401:701], preprocess).astype(int)
+    assert np.abs(prepare(part, preprocess) - expected).mean() < 1.5
+
+
+@pytest.mark.parametrize("box", [(300.0, 0.0, 10.0, 10.0), (-20.0, 0.0, 10.0, 10.0)])
+def test_a_box_outside_the_picture_is_refused(
+    box: tuple[float, float, float, float], tmp_path: Path
+) -> None:
+    file = tmp_path / "small.png"
+    Image.fromarray(photo(40, 60)).save(file)
+    with pytest.raises(BadImageError, match="box lies outside the picture of 60×40"):
+        decode_image(BoxedFile(file, box))
+
+
+def test_a_box_is_cut_at_the_edge_of_the_picture(tmp_path: Path) -> None:
+    file = tmp_path / "small.png"
+    picture = photo(40, 60)
+    Image.fromarray(picture).save(file)
+    np.testing.assert_array_equal(
+        decode_image(BoxedFile(file, (50.0, -5.0, 30.0, 20.0))), picture[:15, 50:]
+    )
