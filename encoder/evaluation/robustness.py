@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from encoder.errors import PocketlensError
@@ -36,9 +37,9 @@ def corrupt(image: Pixels, name: str, strength: float, *, seed: int = 0) -> Pixe
     """
     if name == "noise":
         drawn = np.random.default_rng(seed).normal(0, strength, image.shape)
-        return np.clip(np.rint(image + drawn), 0, 255).astype(np.uint8)
+        return _to_bytes(image + drawn)
     if name in ("dark", "bright"):
-        return np.clip(np.rint(image * strength), 0, 255).astype(np.uint8)
+        return _to_bytes(image * strength)
     changes: dict[str, Callable[[Image.Image, float], Image.Image]] = {
         "blur": _blur,
         "jpeg": _compress,
@@ -49,6 +50,11 @@ def corrupt(image: Pixels, name: str, strength: float, *, seed: int = 0) -> Pixe
     if name not in changes:
         raise PocketlensError(f"corruption {name!r} is not one of {', '.join(STRENGTHS)}")
     return np.asarray(changes[name](Image.fromarray(image), strength))
+
+
+def _to_bytes(values: NDArray[np.float64]) -> Pixels:
+    clipped: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return clipped
 
 
 def _blur(image: Image.Image, strength: float) -> Image.Image:

@@ -40,7 +40,8 @@ def fit_scale(database: Vectors) -> float:
 
 def encode_int8(vectors: Vectors, scale: float) -> NDArray[np.int8]:
     """Round scaled components to int8 in −127..127."""
-    return np.clip(np.rint(vectors * scale), -127, 127).astype(np.int8)
+    codes: NDArray[np.int8] = np.clip(np.rint(vectors * scale), -127, 127).astype(np.int8)
+    return codes
 
 
 def encode_bits(vectors: Vectors) -> NDArray[np.uint8]:

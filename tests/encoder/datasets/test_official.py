@@ -266,4 +266,4 @@ def test_a_folder_is_read_whole_and_a_tables_boxes_are_cut_out(
     file = folder / "boxes.csv"
     sources.write_source(sources.read_source(folder), file)
     cut = [decode_image(source).shape for source in read_table(file).sources()]
-    assert cut[0] == (12, 12, 3)  # left 1, width 11.5, rounded at both ends
+    assert cut[0] == (12, 11, 3)  # from 1 to 12.5, rounded
