@@ -1,6 +1,8 @@
 """The command line of the encoder room: parse, call, print."""
 
 import dataclasses
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -208,8 +210,22 @@ def evaluate(
     teacher: Annotated[Path, typer.Option(help="Checkpoint of the database encoder.")],
     student: Annotated[Path | None, typer.Option(help="Checkpoint of the query encoder.")] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "fp32",
+    storage: Annotated[
+        list[str] | None,
+        typer.Option(help="Also judge stored vectors: int8, binary, float-binary. Repeatable."),
+    ] = None,
+    dim: Annotated[
+        list[int] | None, typer.Option(help="Also judge this prefix of the vectors. Repeatable.")
+    ] = None,
+    whole_ranking: Annotated[
+        bool, typer.Option("--whole-ranking", help="Add the mean average precision (mAP).")
+    ] = False,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also harm the queries as phones do.")
+    ] = False,
+    seed: Seed = 0,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the rows here.")
+        Path | None, typer.Option("--json", help="Also write everything here, for `report`.")
     ] = None,
 ) -> None:
     """Measure recall on classes nobody trained on."""
@@ -218,24 +234,44 @@ def evaluate(
     from encoder.checkpoint import load_checkpoint
     from encoder.datasets.splits import read_table, split_classes
     from encoder.evaluate import evaluate_checkpoints
+    from encoder.evaluation.document import EncoderFacts, to_document
+    from encoder.evaluation.protocol import list_judgings
 
     check_output_file(json_file)
+    judgings = list_judgings(storage or [], dim or [], whole_ranking=whole_ranking, seed=seed)
     loaded = load_checkpoint(teacher)
     query = load_checkpoint(student) if student else None
     table = split_classes(read_table(data), _split_of(loaded))
-    found = evaluate_checkpoints(loaded, query, table, precision=precision)
+    found = evaluate_checkpoints(
+        loaded, query, table, precision=precision, judgings=judgings, harm=robustness
+    )
     report_set_aside(entry.reason for entry in found.quarantined)
     _print_rows(found.rows)
+    _print_harmed([(entry.corruption, entry.strength, entry.row) for entry in found.harmed])
     if json_file:
-        value = {
-            "rows": [row.to_json() for row in found.rows],
-            "precision": precision,
-            "teacher": loaded.encoder,
-            "student": query.encoder if query else None,
-            "space": loaded.space.id,
-            "data": table.fingerprint(),
-        }
-        write_json(json_file, value)
+        measured = {"teacher": loaded, **({"student": query} if query else {})}
+        document = to_document(
+            found.rows,
+            found.details,
+            data=table.describe(),
+            encoders=[
+                EncoderFacts(name, used.encoder, used.space.id, used.preprocess.size, precision)
+                for name, used in measured.items()
+            ],
+            command=shlex.join(["cli", *sys.argv[1:]]),
+            robustness=[(entry.corruption, entry.strength, entry.row) for entry in found.harmed],
+            quarantined=[entry.reason for entry in found.quarantined],
+        )
+        write_json(json_file, document)
+
+
+def _print_harmed(harmed: "Sequence[tuple[str, float, EvaluationRow]]") -> None:
+    if harmed:
+        print(f"\n{harmed[0][2].name}: R@1 and MAP@R with harmed queries")
+    for name, strength, row in harmed:
+        half = (row.intervals["r1"].high - row.intervals["r1"].low) / 2
+        shown = f"{row.figures['r1']:6.1f} ±{half:4.1f} {row.figures['map_at_r']:6.1f}"
+        print(f"  {name:<15}{strength:>8g}{shown}")
 
 
 def _divide_known(data: Path, teacher: "Checkpoint") -> "ImageTable":

@@ -57,11 +57,12 @@ def embed_files(
     *,
     batch_size: int = 32,
     batches_ahead: int = 0,
+    alter: Callable[[Pixels], Pixels] | None = None,
 ) -> Iterator[EmbeddedBatch]:
     """Embed files in order, a batch at a time; memory does not grow with their number.
 
     `embed` maps uint8 `[n, size, size, 3]` to float32 `[n, dim]`. Unreadable images appear in
-    `quarantined` and have no vector.
+    `quarantined` and have no vector. `alter` changes each decoded picture before it is resized.
     """
     with ThreadPoolExecutor(count_cores()) as pool:
         chunks = (
@@ -69,7 +70,9 @@ def embed_files(
         )
 
         def submit(chunk: range) -> list[Future[Pixels]]:
-            return [pool.submit(prepare_file, files[position], preprocess) for position in chunk]
+            return [
+                pool.submit(prepare_file, files[position], preprocess, alter) for position in chunk
+            ]
 
         for chunk, futures in _ahead(chunks, submit, batches_ahead):
             yield _embed_chunk(files, chunk, futures, embed)
@@ -108,11 +111,17 @@ def embed_all(
     advance: Callable[[int], None] = lambda count: None,
     batch_size: int = 32,
     batches_ahead: int = 0,
+    alter: Callable[[Pixels], Pixels] | None = None,
 ) -> EmbeddedBatch:
     """Embed files into memory; as `embed_files`, gathered into one batch."""
     batches = []
     for batch in embed_files(
-        files, preprocess, embed, batch_size=batch_size, batches_ahead=batches_ahead
+        files,
+        preprocess,
+        embed,
+        batch_size=batch_size,
+        batches_ahead=batches_ahead,
+        alter=alter,
     ):
         batches.append(batch)
         advance(len(batch.positions) + len(batch.quarantined))

@@ -1,6 +1,13 @@
-"""Evaluate a teacher and its student on test classes: the four rows a reader asks for."""
+"""Evaluate a teacher and its student on test classes: the rows a reader asks for.
+
+The untrained row feeds the small image to the teacher's own weights: what distillation has to beat.
+It always stands beside a student.
+"""
 
 import dataclasses
+import functools
+import zlib
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -8,28 +15,48 @@ from encoder.checkpoint import Checkpoint
 from encoder.datasets.table import ImageTable
 from encoder.embed import Quarantined, embed_all
 from encoder.errors import PocketlensError
-from encoder.evaluation.protocol import EncodedSet, EvaluationRow, evaluate_pair
+from encoder.evaluation.details import Details, describe_pair
+from encoder.evaluation.protocol import EncodedSet, EvaluationRow, Judging, evaluate_pair
+from encoder.evaluation.robustness import STRENGTHS, corrupt
 from encoder.inference import embed_with
-from encoder.preprocess import Preprocess
+from encoder.preprocess import Pixels, Preprocess
 from encoder.progress import track
 from encoder.space import require_same_space
 
 
 @dataclasses.dataclass(frozen=True)
+class HarmedRow:
+    """Hold the row of queries that were harmed in one way, at one strength."""
+
+    corruption: str
+    strength: float
+    row: EvaluationRow
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Hold the rows, and the images that could not be read."""
+    """Hold the rows, the details of those on float vectors, and the images set aside."""
 
     rows: tuple[EvaluationRow, ...]
+    details: dict[str, Details]
+    harmed: tuple[HarmedRow, ...]
     quarantined: tuple[Quarantined, ...]
 
 
 def evaluate_checkpoints(
-    teacher: Checkpoint, student: Checkpoint | None, table: ImageTable, *, precision: str = "fp32"
+    teacher: Checkpoint,
+    student: Checkpoint | None,
+    table: ImageTable,
+    *,
+    precision: str = "fp32",
+    judgings: tuple[Judging, ...] = (Judging(),),
+    harm: bool = False,
 ) -> Evaluation:
-    """Measure on the test split: teacher, student on teacher, student, and the untrained row.
+    """Measure on the test split: teacher, untrained, student on teacher, student alone.
 
-    The untrained row feeds the small image to the teacher's own weights: what distillation has to
-    beat.
+    Each of `judgings` gives the rows once more. With `harm` the query encoder (the student, or
+    the teacher where there is none) is measured on pictures that are harmed as phones harm them,
+    against the unharmed database.
 
     Raises:
         PocketlensError: when there is no labelled test image, or the spaces differ.
@@ -40,20 +67,50 @@ def evaluate_checkpoints(
     for checkpoint in (teacher, student):
         if checkpoint is not None:
             _refuse_trained(checkpoint, test)
-    large, quarantined = _encode(teacher, teacher.preprocess, test, precision)
+    for judging in judgings:
+        if judging.dim is not None and not 1 <= judging.dim <= teacher.space.dim:
+            raise PocketlensError(f"--dim {judging.dim} is not in 1..{teacher.space.dim}")
+    encode = functools.partial(_encode, test=test, precision=precision)
+    large, quarantined = encode(teacher, teacher.preprocess)
     size = teacher.preprocess.size
-    rows = [evaluate_pair(f"teacher {size}, symmetric", large, large)]
+    pairs = {f"teacher {size}, symmetric": (large, large)}
+    asked = f"teacher {size}, symmetric"
     if student is not None:
         require_same_space(student.space, teacher.space, what="the student")
         own = student.preprocess.size
-        untrained, _ = _encode(teacher, student.preprocess, test, precision)
-        small, _ = _encode(student, student.preprocess, test, precision)
-        rows += [
-            evaluate_pair(f"untrained {own} → teacher {size}", untrained, large),
-            evaluate_pair(f"student {own} → teacher {size}", small, large),
-            evaluate_pair(f"student {own}, symmetric", small, small),
-        ]
-    return Evaluation(tuple(rows), quarantined)
+        untrained, _ = encode(teacher, student.preprocess)
+        small, _ = encode(student, student.preprocess)
+        asked = f"student {own} → teacher {size}"
+        pairs |= {
+            f"untrained {own} → teacher {size}": (untrained, large),
+            asked: (small, large),
+            f"student {own}, symmetric": (small, small),
+        }
+    rows = [
+        evaluate_pair(name + _suffix(judging), *sides, judging)
+        for judging in judgings
+        for name, sides in pairs.items()
+    ]
+    describe = functools.partial(
+        describe_pair,
+        paths=[row.path for row in test.rows],
+        names=test.class_names(),
+        seed=judgings[0].seed,
+    )
+    details = {name: describe(*sides) for name, sides in pairs.items()}
+    harmed: tuple[HarmedRow, ...] = ()
+    if harm:
+        measured = student or teacher
+        harmed = tuple(
+            HarmedRow(name, strength, evaluate_pair(asked, queries, large, judgings[0]))
+            for name, strength, queries in _harm_all(measured, encode, judgings[0].seed)
+        )
+    return Evaluation(tuple(rows), details, harmed, quarantined)
+
+
+def _suffix(judging: Judging) -> str:
+    dim = f", {judging.dim}-d" if judging.dim else ""
+    return dim if judging.storage == "float" else f"{dim}, {judging.storage}"
 
 
 def _refuse_trained(checkpoint: Checkpoint, test: ImageTable) -> None:
@@ -67,14 +124,37 @@ def _refuse_trained(checkpoint: Checkpoint, test: ImageTable) -> None:
         )
 
 
+def _harm_all(
+    checkpoint: Checkpoint,
+    encode: Callable[..., tuple[EncodedSet, tuple[Quarantined, ...]]],
+    seed: int,
+) -> Iterator[tuple[str, float, EncodedSet]]:
+    for name, strengths in STRENGTHS.items():
+        for strength in strengths:
+            alter = functools.partial(_harm, name=name, strength=strength, seed=seed)
+            queries, _ = encode(checkpoint, checkpoint.preprocess, alter=alter)
+            yield name, strength, queries
+
+
+def _harm(image: Pixels, *, name: str, strength: float, seed: int) -> Pixels:
+    # The noise of a picture follows from its pixels, so that threads may come in any order.
+    own = zlib.crc32(np.ascontiguousarray(image[::8, ::8]).data)
+    return corrupt(image, name, strength, seed=seed + own)
+
+
 def _encode(
-    checkpoint: Checkpoint, preprocess: Preprocess, test: ImageTable, precision: str
+    checkpoint: Checkpoint,
+    preprocess: Preprocess,
+    *,
+    test: ImageTable,
+    precision: str,
+    alter: Callable[[Pixels], Pixels] | None = None,
 ) -> tuple[EncodedSet, tuple[Quarantined, ...]]:
     files = test.sources()
     with track(f"encoding {len(files)} test images at {preprocess.size}", len(files)) as advance:
         resized = dataclasses.replace(checkpoint, preprocess=preprocess)
         embed = embed_with(resized, precision=precision)
-        embedded = embed_all(files, preprocess, embed, advance=advance)
+        embedded = embed_all(files, preprocess, embed, advance=advance, alter=alter)
     roles = np.array([test.rows[position].role for position in embedded.positions])
     encoded = EncodedSet(
         embedded.vectors,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from encoder.errors import PocketlensError
 from encoder.evaluation.bootstrap import Interval, bootstrap_intervals, paired_difference
 from encoder.evaluation.metrics import RANKS, Figures, Labels, Vectors, measure_retrieval
-from encoder.evaluation.storage import Storage, store_both
+from encoder.evaluation.storage import STORAGES, Storage, store_both
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,25 @@ class Judging:
     ranks: tuple[int, ...] = RANKS
     whole_ranking: bool = False
     seed: int = 0
+
+
+def list_judgings(
+    storages: Sequence[str], dims: Sequence[int], *, whole_ranking: bool = False, seed: int = 0
+) -> tuple[Judging, ...]:
+    """Return the plain judging, then every storage at full length, then every prefix in each.
+
+    Raises:
+        PocketlensError: for a storage that is not known.
+    """
+    unknown = [name for name in storages if name not in STORAGES]
+    if unknown:
+        raise PocketlensError(f"--storage {unknown[0]!r} is not one of {', '.join(STORAGES)}")
+    named = [name for name in STORAGES if name == "float" or name in storages]
+    return tuple(
+        Judging(name, dim, whole_ranking=whole_ranking, seed=seed)
+        for dim in (None, *dict.fromkeys(dims))
+        for name in named
+    )
 
 
 @dataclasses.dataclass(frozen=True)

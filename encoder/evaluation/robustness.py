@@ -52,7 +52,7 @@ def corrupt(image: Pixels, name: str, strength: float, *, seed: int = 0) -> Pixe
     return np.asarray(changes[name](Image.fromarray(image), strength))
 
 
-def _to_bytes(values: NDArray[np.float64]) -> Pixels:
+def _to_bytes(values: NDArray[np.floating]) -> Pixels:
     clipped: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     return clipped
 

@@ -50,7 +50,7 @@ def test_order_is_kept(files: list[Path], batch_size: int, batches_ahead: int) -
 def test_order_is_kept_where_the_first_images_take_longest(
     files: list[Path], batches_ahead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(file: Path, preprocess: Preprocess) -> Pixels:
+    def slow(file: Path, preprocess: Preprocess, alter: None) -> Pixels:
         time.sleep(0.003 * (COUNT - int(file.stem)))
         return prepare_file(file, preprocess)
 
@@ -108,7 +108,7 @@ def test_only_so_many_batches_are_prepared_ahead(
     begun: list[int] = []
     real = pipeline.prepare_file
 
-    def record(file: Path, preprocess: Preprocess) -> Pixels:
+    def record(file: Path, preprocess: Preprocess, alter: None) -> Pixels:
         begun.append(int(file.stem))
         return real(file, preprocess)
 

@@ -16,6 +16,7 @@ from encoder.evaluation.protocol import (
     compare_rows,
     concatenate_encoders,
     evaluate_pair,
+    list_judgings,
     mix_databases,
 )
 from encoder.evaluation.storage import store_both
@@ -200,3 +201,14 @@ def test_folds_separated_and_concatenated() -> None:
     other = dataclasses.replace(parts[1], positions=parts[1].positions + 1)
     with pytest.raises(PocketlensError, match="different images"):
         concatenate_encoders([parts[0], other])
+
+
+def test_judgings_of_storages_and_prefixes() -> None:
+    assert list_judgings([], []) == (Judging(),)
+    found = list_judgings(["binary", "int8"], [64, 128, 64], seed=2)
+    assert [(judging.dim, judging.storage) for judging in found] == [
+        (dim, storage) for dim in (None, 64, 128) for storage in ("float", "int8", "binary")
+    ]
+    assert {judging.seed for judging in found} == {2}
+    with pytest.raises(PocketlensError, match="--storage 'int4' is not one of float, int8"):
+        list_judgings(["int4"], [])
