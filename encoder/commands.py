@@ -223,6 +223,9 @@ def evaluate(
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Also harm the queries as phones do.")
     ] = False,
+    clusters: Annotated[
+        bool, typer.Option("--clusters", help="Add the mutual information of k-means (NMI).")
+    ] = False,
     seed: Seed = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write everything here, for `report`.")
@@ -243,10 +246,18 @@ def evaluate(
     query = load_checkpoint(student) if student else None
     table = split_classes(read_table(data), _split_of(loaded))
     found = evaluate_checkpoints(
-        loaded, query, table, precision=precision, judgings=judgings, harm=robustness
+        loaded,
+        query,
+        table,
+        precision=precision,
+        judgings=judgings,
+        harm=robustness,
+        clusters=clusters,
     )
     report_set_aside(entry.reason for entry in found.quarantined)
     _print_rows(found.rows)
+    for name, value in found.clusters.items():
+        print(f"{name}: NMI of k-means {value:.1f}")
     _print_harmed([(entry.corruption, entry.strength, entry.row) for entry in found.harmed])
     if json_file:
         measured = {"teacher": loaded, **({"student": query} if query else {})}
@@ -260,6 +271,7 @@ def evaluate(
             ],
             command=shlex.join(["cli", *sys.argv[1:]]),
             robustness=[(entry.corruption, entry.strength, entry.row) for entry in found.harmed],
+            clusters=found.clusters,
             quarantined=[entry.reason for entry in found.quarantined],
         )
         write_json(json_file, document)

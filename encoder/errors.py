@@ -18,9 +18,10 @@ _EXTRAS = {
     "server": ("faiss",),
     "parquet": ("pyarrow",),
     "matlab": ("scipy",),
+    "clusters": ("sklearn",),
 }
 # The extra of pyproject.toml that brings a set of packages, where its name is another.
-_NAMED = {"torch": "export", "parquet": "data", "matlab": "data"}
+_NAMED = {"torch": "export", "clusters": "train", "parquet": "data", "matlab": "data"}
 
 
 def require_extra(extra: str, purpose: str) -> None:

@@ -15,6 +15,7 @@ from encoder.checkpoint import Checkpoint
 from encoder.datasets.table import ImageTable
 from encoder.embed import Quarantined, embed_all
 from encoder.errors import PocketlensError
+from encoder.evaluation.clusters import measure_nmi
 from encoder.evaluation.details import Details, describe_pair
 from encoder.evaluation.protocol import EncodedSet, EvaluationRow, Judging, evaluate_pair
 from encoder.evaluation.robustness import STRENGTHS, corrupt
@@ -40,6 +41,7 @@ class Evaluation:
     rows: tuple[EvaluationRow, ...]
     details: dict[str, Details]
     harmed: tuple[HarmedRow, ...]
+    clusters: dict[str, float]
     quarantined: tuple[Quarantined, ...]
 
 
@@ -51,12 +53,14 @@ def evaluate_checkpoints(
     precision: str = "fp32",
     judgings: tuple[Judging, ...] = (Judging(),),
     harm: bool = False,
+    clusters: bool = False,
 ) -> Evaluation:
     """Measure on the test split: teacher, untrained, student on teacher, student alone.
 
     Each of `judgings` gives the rows once more. With `harm` the query encoder (the student, or
     the teacher where there is none) is measured on pictures that are harmed as phones harm them,
-    against the unharmed database.
+    against the unharmed database. `clusters` adds the mutual information of k-means clusters to the
+    symmetric rows.
 
     Raises:
         PocketlensError: when there is no labelled test image, or the spaces differ.
@@ -67,6 +71,7 @@ def evaluate_checkpoints(
     for checkpoint in (teacher, student):
         if checkpoint is not None:
             _refuse_trained(checkpoint, test)
+    _refuse_changed(teacher, table)
     for judging in judgings:
         if judging.dim is not None and not 1 <= judging.dim <= teacher.space.dim:
             raise PocketlensError(f"--dim {judging.dim} is not in 1..{teacher.space.dim}")
@@ -105,7 +110,12 @@ def evaluate_checkpoints(
             HarmedRow(name, strength, evaluate_pair(asked, queries, large, judgings[0]))
             for name, strength, queries in _harm_all(measured, encode, judgings[0].seed)
         )
-    return Evaluation(tuple(rows), details, harmed, quarantined)
+    information = {
+        name: measure_nmi(query.vectors, query.labels, seed=judgings[0].seed)
+        for name, (query, database) in pairs.items()
+        if clusters and query is database
+    }
+    return Evaluation(tuple(rows), details, harmed, information, quarantined)
 
 
 def _suffix(judging: Judging) -> str:
@@ -121,6 +131,18 @@ def _refuse_trained(checkpoint: Checkpoint, test: ImageTable) -> None:
             f"{test.root}: the {checkpoint.kind} was trained on {len(seen)} of the test classes, "
             f"{min(seen)!r} among them; evaluate with the split it was trained under, or rename "
             "the classes of another data set"
+        )
+
+
+def _refuse_changed(checkpoint: Checkpoint, table: ImageTable) -> None:
+    """Refuse the data set that the encoder was trained on when it has changed since."""
+    known = checkpoint.provenance.get("data", {})
+    now = table.describe()
+    if known.get("source") == now["source"] and known.get("fingerprint") != now["fingerprint"]:
+        raise PocketlensError(
+            f"{table.root}: its images or classes changed since the {checkpoint.kind} was trained "
+            f"on it ({known.get('images')} images then, {now['images']} now); train again, or "
+            "rename the folder if it is another data set"
         )
 
 

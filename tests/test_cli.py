@@ -1,5 +1,6 @@
 """The command line as a user meets it: what works, and one clear line for what does not."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -230,6 +231,31 @@ def test_wrong_artefacts_are_named(
     assert "precision" in refuse(
         capsys, "evaluate", drawn, "--teacher", saved / "teacher", "--precision", "fp8"
     )
+
+
+def test_evaluate_writes_everything_it_measured(
+    capsys: pytest.CaptureFixture[str], saved: Path, drawn: Path, tmp_path: Path
+) -> None:
+    code, out, _ = run(
+        capsys, "evaluate", drawn, "--teacher", saved / "teacher", "--student", saved / "student",
+        "--storage", "binary", "--dim", 16, "--whole-ranking", "--robustness", "--clusters",
+        "--json", tmp_path / "rows.json",
+    )  # fmt: skip
+    assert code == 0
+    for shown in ("mAP", "student 32 → teacher 64, 16-d, binary", "low-resolution", "NMI"):
+        assert shown in out
+    found = json.loads((tmp_path / "rows.json").read_text())
+    assert found["format"] == 1 and found["command"].startswith("cli ")
+    assert len(found["rows"]) == 4 * 4 and len(found["differences"]) == 3 * 4
+    assert len(found["robustness"]) == 32 and len(found["clusters"]) == 2
+    assert {entry["name"] for entry in found["encoders"]} == {"teacher", "student"}
+    harmed = {(entry["corruption"], entry["strength"]) for entry in found["robustness"]}
+    assert len(harmed) == 32
+    for row in found["rows"]:
+        for name, value in row["figures"].items():
+            assert row["intervals"][name]["low"] <= value <= row["intervals"][name]["high"]
+    refused = refuse(capsys, "evaluate", drawn, "--teacher", saved / "teacher", "--dim", 33)
+    assert "--dim 33 is not in 1..32" in refused
 
 
 def test_a_full_disk_is_told_in_one_line(

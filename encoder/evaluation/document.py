@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -33,6 +33,7 @@ def to_document(
     encoders: Sequence[EncoderFacts],
     command: str,
     robustness: Sequence[tuple[str, float, EvaluationRow]] = (),
+    clusters: Mapping[str, float] | None = None,
     quarantined: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the evaluation as plain JSON values.
@@ -57,6 +58,7 @@ def to_document(
             {"corruption": name, "strength": strength, "row": row.name, **_figures(row)}
             for name, strength, row in robustness
         ],
+        "clusters": [{"row": name, "nmi": value} for name, value in (clusters or {}).items()],
         "classes": [
             {"row": name, **dataclasses.asdict(entry)}
             for name, found in details.items()

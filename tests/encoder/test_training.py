@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,17 @@ def test_classes_trained_on_are_never_evaluated(table: ImageTable, trained: Path
     other = split_classes(read_folder(table.root), SplitRule(test=0.9))
     with pytest.raises(PocketlensError, match="trained on"):
         evaluate_checkpoints(load_checkpoint(trained), None, other)
+
+
+def test_a_data_set_that_changed_since_the_training_is_named(
+    table: ImageTable, trained: Path, tmp_path: Path
+) -> None:
+    teacher = load_checkpoint(trained)
+    changed = table.select(range(1, len(table)))
+    with pytest.raises(PocketlensError, match="its images or classes changed since the teacher"):
+        evaluate_checkpoints(teacher, None, changed)
+    other = dataclasses.replace(changed, root=shutil.copytree(table.root, tmp_path / "other"))
+    assert len(evaluate_checkpoints(teacher, None, other).rows) == 1
 
 
 def test_a_diverging_run_stops_and_leaves_nothing(table: ImageTable, tmp_path: Path) -> None:
