@@ -22,7 +22,7 @@ SETS = {
     },
     "cub": {
         "teacher": "--epochs 7 --lr 2e-4 --small-size 112",
-        "student": "--epochs 5 --lr 2e-4 --with-validation",
+        "student": "--epochs 4 --lr 2e-4 --with-validation",
     },
 }
 ROWS = {

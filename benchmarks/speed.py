@@ -109,7 +109,7 @@ def measure_training(teacher: Checkpoint, data: Path, work: Path, rounds: int) -
     for network in guides.values():
         network.embed_pixels(large)
     guide = min(guides.values(), key=lambda network: seconds(lambda: network.embed_pixels(large)))
-    model = start_student(teacher, recipe, images, rng).train()
+    model = start_student(teacher, recipe).train()
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6)
     target = guide.embed_pixels(large).clone().reshape(step_images, repeats, -1)

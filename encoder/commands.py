@@ -159,7 +159,6 @@ def distill(
     start: Annotated[
         str, typer.Option(help="Weights to start from: teacher or imagenet.")
     ] = "teacher",
-    batch_norm: Annotated[str, typer.Option(help="folded (frozen) or trained.")] = "trained",
     scale: Annotated[
         float, typer.Option(help="Smallest share of an image's area that a view shows.")
     ] = 0.5,
@@ -191,7 +190,6 @@ def distill(
         weights=AsymmetricWeights(teacher_student, student_student),
         views=ViewRecipe(scale=(scale, 1.0), mix_alpha=mix),
         start=start,  # type: ignore[arg-type]
-        batch_norm=batch_norm,  # type: ignore[arg-type]
         with_validation=with_validation,
         seed=seed,
     )

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import torch
@@ -118,66 +118,6 @@ def fold_for_inference(model: EmbeddingModel, architecture: Architecture) -> Emb
         with contextlib.suppress(PocketlensError):
             copied.trunk = fold_batch_norm(copied.trunk.cpu(), architecture.trunk)
     return copied
-
-
-def unfold_batch_norm(
-    model: EmbeddingModel, architecture: Architecture, batches: Iterable[Tensor]
-) -> EmbeddingModel:
-    """Return a folded model with batch norms again, in eval mode, for these normalised images.
-
-    Each norm takes the statistics of the images behind its convolution, and a scale and shift
-    that undo them: the function is the same, but training can now move statistics and weights
-    apart. `architecture` is that of the folded model.
-    """
-    trunk = build_trunk(architecture.trunk).eval()
-    pairs = list(_norm_pairs(trunk))
-    moments = _measure_channels(model.trunk, [conv for conv, _ in pairs], batches)
-    weights = model.trunk.state_dict()
-    for conv, norm_name in pairs:
-        mean, variance = moments[conv]
-        norm: Any = trunk.get_submodule(norm_name)
-        kept = trunk.get_submodule(conv).bias is not None
-        shift = torch.zeros_like(mean) if kept else weights.pop(f"{conv}.bias")
-        weights |= {
-            f"{norm_name}.running_mean": mean - shift,
-            f"{norm_name}.running_var": variance,
-            f"{norm_name}.weight": (variance + norm.eps).sqrt(),
-            f"{norm_name}.bias": mean,
-            f"{norm_name}.num_batches_tracked": torch.zeros((), dtype=torch.long),
-        }
-    trunk.load_state_dict(weights)
-    unfolded = EmbeddingModel(dataclasses.replace(architecture, batch_norm="trained"), trunk)
-    heads = {key: value for key, value in model.state_dict().items() if key[:6] != "trunk."}
-    unfolded.load_state_dict(heads, strict=False)
-    return unfolded.eval()
-
-
-def _measure_channels(
-    trunk: nn.Module, names: list[str], batches: Iterable[Tensor]
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return mean and variance of each channel behind the named convolutions."""
-    sums: dict[str, tuple[Tensor, Tensor, int]] = {}
-
-    def add(name: str, output: Tensor) -> None:
-        values = output.detach().double().movedim(1, -1).flatten(0, -2)
-        total, squares, count = sums.get(name, (torch.zeros(()), torch.zeros(()), 0))
-        sums[name] = total + values.sum(0), squares + values.square().sum(0), count + len(values)
-
-    hooks = [
-        trunk.get_submodule(name).register_forward_hook(
-            lambda module, inputs, output, name=name: add(name, output)
-        )
-        for name in names
-    ]
-    with torch.no_grad():
-        for batch in batches:
-            trunk(batch)
-    for hook in hooks:
-        hook.remove()
-    return {
-        name: ((total / count).float(), (squares / count - (total / count) ** 2).clamp(0).float())
-        for name, (total, squares, count) in sums.items()
-    }
 
 
 def _norm_pairs(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]:

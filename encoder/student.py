@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from encoder.image_cache import DecodedImages, open_images
 from encoder.images import Source
 from encoder.inference import Inference, embed_with, normalise_pixels, prepare_inference
 from encoder.losses.asymmetric import AsymmetricWeights, asymmetric_loss, asymmetric_terms
-from encoder.model import BatchNorm, EmbeddingModel, fold_batch_norm, unfold_batch_norm
+from encoder.model import EmbeddingModel
 from encoder.preprocess import Preprocess
 from encoder.progress import track
 from encoder.teacher import head_of, start_model
@@ -38,16 +38,11 @@ from encoder.views import ViewRecipe, sample_views
 
 # Enough for a mean cosine to three digits.
 _HELD_OUT = 500
-# Images that show a new batch norm its statistics; training moves them on.
-_CALIBRATED = 256
 
 
 @dataclasses.dataclass(frozen=True)
 class StudentRecipe:
     """Hold every choice of a student's training; `start` says whose weights it starts from.
-
-    Batch norms are trained, even where the teacher's are folded: over-fitting to the training
-    classes is what bounds a student, and the noise of batch statistics holds it back.
 
     `with_validation` is for the last run, when every choice is made: the validation images are
     trained on too, and the alignment is shown on other images held out.
@@ -61,7 +56,6 @@ class StudentRecipe:
     # Milder than the teacher's own: queries are whole pictures, and small crops cost recall there.
     views: ViewRecipe = ViewRecipe(scale=(0.5, 1.0))
     start: Literal["teacher", "imagenet"] = "teacher"
-    batch_norm: BatchNorm = "trained"
     teacher_precision: str = "auto"
     with_validation: bool = False
     seed: int = 0
@@ -71,8 +65,6 @@ class StudentRecipe:
             raise PocketlensError("--views must be in 1..32 and --images in 1..1024")
         if self.start not in ("teacher", "imagenet"):
             raise PocketlensError(f"--start {self.start!r} is not teacher or imagenet")
-        if self.batch_norm not in get_args(BatchNorm):
-            raise PocketlensError(f"--batch-norm {self.batch_norm!r} is not folded or trained")
 
 
 def distil_student(
@@ -108,12 +100,12 @@ def distil_student(
         validation = [] if recipe.with_validation else table.split("val").sources()
         images, held_out = _hold_out(images, validation, rng)
         guide = prepare_inference(teacher, precision=recipe.teacher_precision)
-        model = start_student(teacher, recipe, images, rng)
+        model = start_student(teacher, recipe)
         model = model.to(guide.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         _optimise(model, guide, preprocess, images, recipe, rng, log)
         student = Checkpoint(
             model.cpu().eval(),
-            dataclasses.replace(teacher.architecture, batch_norm=recipe.batch_norm),
+            teacher.architecture,
             preprocess,
             teacher.space,
             "student",
@@ -149,26 +141,11 @@ def _hold_out(
     return dataclasses.replace(images, positions=np.sort(order[count:])), held_out
 
 
-def start_student(
-    teacher: Checkpoint, recipe: StudentRecipe, images: DecodedImages, rng: np.random.Generator
-) -> EmbeddingModel:
-    """Return the model that a student's training starts from, on the CPU."""
-    architecture = dataclasses.replace(teacher.architecture, batch_norm=recipe.batch_norm)
-    if recipe.start == "imagenet":
-        return start_model(architecture, "")
-    if recipe.batch_norm == teacher.architecture.batch_norm:
+def start_student(teacher: Checkpoint, recipe: StudentRecipe) -> EmbeddingModel:
+    """Return the model that a student's training starts from."""
+    if recipe.start == "teacher":
         return copy.deepcopy(teacher.model)
-    if recipe.batch_norm == "folded":
-        model = copy.deepcopy(teacher.model)
-        model.trunk = fold_batch_norm(model.trunk, architecture.trunk)
-        return model
-    positions = rng.choice(images.positions, min(_CALIBRATED, len(images.positions)), replace=False)
-    views = sample_views(recipe.views, images.aspects(positions), rng)
-    preprocess = teacher.preprocess.resized(recipe.size)
-    with contextlib.closing(ViewCutter(images)) as cutter:
-        pixels = cutter.cut(positions, views, recipe.size, torch.device("cpu"))
-    batches = (normalise_pixels(part, preprocess) for part in torch.split(pixels, 32))
-    return unfold_batch_norm(teacher.model, teacher.architecture, batches)
+    return start_model(teacher.architecture, "")
 
 
 def _optimise(

@@ -4,7 +4,7 @@ from torch import nn
 
 from encoder.backbones import build_trunk, input_statistics, load_imagenet, load_weights_file
 from encoder.errors import PocketlensError
-from encoder.model import Architecture, EmbeddingModel, GeM, fold_for_inference, unfold_batch_norm
+from encoder.model import Architecture, EmbeddingModel, GeM, fold_for_inference
 from encoder.teacher import start_model
 
 
@@ -28,25 +28,6 @@ def test_folded_and_trained_norms_give_the_same_start() -> None:
         again = fold_for_inference(kept, Architecture(batch_norm="trained"))
         torch.testing.assert_close(again(images), kept(images), rtol=1e-3, atol=1e-4)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in again.modules())
-
-
-@pytest.mark.parametrize("trunk_name", ["tf_efficientnet_lite0", "resnet10t"])
-def test_unfolding_keeps_the_function_and_takes_the_statistics(trunk_name: str) -> None:
-    torch.manual_seed(0)
-    architecture = Architecture(trunk=trunk_name, dim=16, pooling="gem")
-    folded = EmbeddingModel(architecture, build_trunk(trunk_name)).eval()
-    assert folded.pool is not None
-    folded.pool.exponent.data.fill_(2.0)
-    images = torch.randn(12, 3, 64, 64)
-    unfolded = unfold_batch_norm(folded, architecture, torch.split(images, 5))
-    norms = [module for module in unfolded.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert len(norms) > 5 and not unfolded.training
-    with torch.no_grad():
-        expected = folded(images)
-        torch.testing.assert_close(unfolded(images), expected, rtol=1e-3, atol=1e-4)
-        # Their statistics are these images' own, so training mode agrees as well.
-        drift = (unfolded.train()(images) - expected).norm(dim=1).max()
-    assert drift < 0.05
 
 
 def test_imagenet_weights_are_the_packages_and_not_random() -> None:
