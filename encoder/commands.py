@@ -11,6 +11,7 @@ import typer
 
 from encoder.datasets.commands import app as data_app
 from encoder.errors import PocketlensError, require_extra
+from encoder.evaluation.commands import report
 from encoder.progress import report_set_aside
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(data_app)
+app.command()(report)
 
 Data = Annotated[Path, typer.Argument(help="Folder with one sub-folder a class, or a CSV table.")]
 Output = Annotated[Path, typer.Argument(help="Checkpoint folder to write.")]

@@ -10,6 +10,7 @@ LIGHT = [
     "encoder.datasets.splits",
     "encoder.embed",
     "encoder.evaluation.protocol",
+    "encoder.evaluation.report",
     "encoder.images",
     "encoder.preprocess",
     "encoder.space",

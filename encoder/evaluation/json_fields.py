@@ -94,10 +94,13 @@ class Field:
         return self.value
 
     def _at(self, name: str, value: object) -> Self:
-        way = f"{self.way}.{name}" if self.way else name
+        shown = name if name.isidentifier() else _shorten(repr(name))
+        way = f"{self.way}.{shown}" if self.way else shown
         return dataclasses.replace(self, value=value, way=way)
 
     def _unlike(self, wanted: str) -> PocketlensError:
-        shown = repr(self.value)
-        shown = shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 1]}…"
-        return self.fault(f"must be {wanted}, not {shown}")
+        return self.fault(f"must be {wanted}, not {_shorten(repr(self.value))}")
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

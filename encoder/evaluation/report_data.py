@@ -2,16 +2,17 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from encoder.atomic import read_json
 from encoder.evaluation.bootstrap import Interval
 from encoder.evaluation.details import Answer, ClassFailure, Curve, Example
+from encoder.evaluation.document import FORMAT, EncoderFacts
 from encoder.evaluation.json_fields import Field
 
-FORMAT = 1
-_FIGURE = re.compile(r"r[1-9][0-9]{0,6}|r_precision|map_at_r|map")
+_RECALL = re.compile(r"r[1-9][0-9]{0,6}")
+_OTHERS = ("r_precision", "map_at_r", "map")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,17 +55,6 @@ class Corrupted:
 
 
 @dataclasses.dataclass(frozen=True)
-class EncoderFacts:
-    """Hold what an encoder is known by."""
-
-    name: str
-    encoder: str
-    space: str
-    size: int
-    precision: str
-
-
-@dataclasses.dataclass(frozen=True)
 class DataFacts:
     """Hold what the images are known by."""
 
@@ -75,7 +65,10 @@ class DataFacts:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Hold all that a report shows; `curves`, `classes` and `examples` are by row."""
+    """Hold all that a report shows.
+
+    `curves`, `classes` and `examples` name their row; `clusters` is each row's NMI in per cent.
+    """
 
     data: DataFacts
     rows: tuple[ReportRow, ...]
@@ -87,6 +80,7 @@ class Report:
     differences: tuple[Difference, ...] = ()
     curves: tuple[tuple[str, Curve], ...] = ()
     robustness: tuple[Corrupted, ...] = ()
+    clusters: Mapping[str, float] = dataclasses.field(default_factory=dict)
     classes: tuple[tuple[str, ClassFailure], ...] = ()
     examples: tuple[tuple[str, Example], ...] = ()
     quarantined: tuple[str, ...] = ()
@@ -130,6 +124,10 @@ def read_report(file: Path) -> Report:
             (entry.get("row").text(), _read_curve(entry)) for entry in root.entries("curves")
         ),
         robustness=tuple(map(_read_corrupted, root.entries("robustness"))),
+        clusters={
+            entry.get("row").text(): entry.get("nmi").number_between(0, 100)
+            for entry in root.entries("clusters")
+        },
         classes=tuple(
             (entry.get("row").text(), _read_class(entry)) for entry in root.entries("classes")
         ),
@@ -138,6 +136,12 @@ def read_report(file: Path) -> Report:
         ),
         quarantined=tuple(entry.text() for entry in root.entries("quarantined")),
     )
+
+
+def order_figures(names: Collection[str]) -> list[str]:
+    """Return the names of figures as a table shows them: recall by rank, then the others."""
+    recall = sorted({name for name in names if name not in _OTHERS}, key=lambda name: int(name[1:]))
+    return [*recall, *(name for name in _OTHERS if name in names)]
 
 
 def _read_versions(root: Field) -> dict[str, str]:
@@ -150,7 +154,7 @@ def _read_measured(field: Field, lowest: float = 0) -> Measured:
     figures, intervals = {}, {}
     given = field.get("intervals")
     for name, figure in field.get("figures").members():
-        if not _FIGURE.fullmatch(name):
+        if name not in _OTHERS and not _RECALL.fullmatch(name):
             raise figure.fault("is not a figure that is known here")
         figures[name] = figure.number_between(lowest, 100)
         ends = [given.get(name).get(end).number_between(lowest, 100) for end in ("low", "high")]
@@ -173,7 +177,9 @@ def _read_row(field: Field) -> ReportRow:
 
 
 def _read_difference(field: Field) -> Difference:
-    return Difference(field.get("row").text(), field.get("baseline").text(), _read_measured(field))
+    return Difference(
+        field.get("row").text(), field.get("baseline").text(), _read_measured(field, -100)
+    )
 
 
 def _read_corrupted(field: Field) -> Corrupted:

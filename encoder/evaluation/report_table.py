@@ -1,17 +1,33 @@
 """Tables of a report: captioned, in a box of their own that scrolls where the screen is narrow."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from encoder.evaluation.bootstrap import Interval
-from encoder.evaluation.markup import Html, element, join
-from encoder.evaluation.report_data import Measured
+from encoder.evaluation.markup import Html, breakable, element, join
+from encoder.evaluation.report_data import Measured, order_figures
 
 _MINUS = "\N{MINUS SIGN}"
 
 
-def draw_table(key: str, caption: str, head: Iterable[str], rows: Iterable[Html]) -> Html:
-    """Return a table under its caption; `key` is its own in the page."""
-    heading = element("tr", *(element("th", cell, scope="col") for cell in head))
+def draw_table(
+    key: str,
+    caption: str,
+    head: Iterable[str],
+    rows: Iterable[Html],
+    *,
+    words: Collection[str] = (),
+) -> Html:
+    """Return a table under its caption; `key` is its own in the page.
+
+    `words` are the headings of columns that hold no numbers.
+    """
+    heading = element(
+        "tr",
+        *(
+            element("th", breakable(cell), scope="col", class_="words" if cell in words else None)
+            for cell in head
+        ),
+    )
     named = element("span", caption, id=f"caption-{key}")
     table = element(
         "table",
@@ -26,12 +42,12 @@ def draw_table(key: str, caption: str, head: Iterable[str], rows: Iterable[Html]
 
 def draw_row(name: str, *cells: Html) -> Html:
     """Return a row under its name."""
-    return element("tr", element("th", name, scope="row"), *cells)
+    return element("tr", element("th", breakable(name), scope="row"), *cells)
 
 
 def text_cell(text: str) -> Html:
     """Return a cell of words."""
-    return element("td", text)
+    return element("td", breakable(text))
 
 
 def number_cell(text: str, *notes: str) -> Html:
@@ -58,9 +74,10 @@ def show_number(value: float, *, signed: bool = False) -> str:
 
 def show_interval(interval: Interval, *, signed: bool = False) -> str:
     """Return the ends of an interval: 70.2 to 73.0."""
-    return f"{show_number(interval.low, signed=signed)} to {show_number(interval.high, signed=signed)}"
+    low, high = (show_number(end, signed=signed) for end in (interval.low, interval.high))
+    return f"{low} to {high}"
 
 
 def list_figures(several: Iterable[Measured]) -> list[str]:
-    """Return the names of all figures, in the order in which they first come."""
-    return list(dict.fromkeys(name for measured in several for name in measured.figures))
+    """Return the names of all figures, in the order of a table."""
+    return order_figures({name for measured in several for name in measured.figures})
