@@ -11,7 +11,7 @@ import json
 import time
 from pathlib import Path
 
-from record import run_cli, update_result
+from record import flatten_row, run_cli, update_result
 
 SEED = 0
 # The recipes were chosen on validation classes (carved from the training classes).
@@ -73,11 +73,7 @@ def record_rows(name: str, rows: Path, seconds: dict[str, float]) -> None:
     found = {row["name"]: row for row in json.loads(rows.read_text())["rows"]}
     figures: dict[str, float] = {}
     for key, row_name in ROWS.items():
-        row = found[row_name]
-        for metric in ("r1", "map_at_r"):
-            figures[f"{name}.{key}.{metric}"] = row["figures"][metric]
-            figures[f"{name}.{key}.{metric}.low"] = row["intervals"][metric]["low"]
-            figures[f"{name}.{key}.{metric}.high"] = row["intervals"][metric]["high"]
+        figures |= flatten_row(f"{name}.{key}", found[row_name])
     for metric in ("r1", "map_at_r"):
         top, bottom, won = (
             figures[f"{name}.{key}.{metric}"]

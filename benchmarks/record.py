@@ -55,6 +55,16 @@ def update_result(
     return file
 
 
+def flatten_row(key: str, row: dict[str, Any]) -> dict[str, float]:
+    """Return R@1 and MAP@R of an evaluation's row with their intervals, by dotted names."""
+    figures: dict[str, float] = {}
+    for metric in ("r1", "map_at_r"):
+        figures[f"{key}.{metric}"] = row["figures"][metric]
+        for end in ("low", "high"):
+            figures[f"{key}.{metric}.{end}"] = row["intervals"][metric][end]
+    return figures
+
+
 def run_cli(*arguments: str) -> None:
     """Run the project's command line as a user would, and stop if it fails."""
     cli = Path(__file__).parent.parent / "cli.py"

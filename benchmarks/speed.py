@@ -14,13 +14,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from record import update_result
+from timing import seconds
 
 from encoder.checkpoint import Checkpoint, load_checkpoint
 from encoder.datasets.folder import read_folder
@@ -36,13 +36,6 @@ from encoder.views import sample_views
 from server_index.encode import open_encoder
 
 CORES = count_cores()
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Return the wall seconds of one call."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 def on_one_core(run: Callable[[], object]) -> float:

@@ -99,10 +99,18 @@ def _is_ours(marker: Path) -> bool:
         return False
 
 
-def check_output_file(path: Path | None) -> None:
-    """Refuse a file that cannot be written, before any work is done."""
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+def check_output_file(path: Path | None, *, overwrite: bool = True) -> None:
+    """Refuse a file that cannot be written, or must not be, before any work is done.
+
+    Raises:
+        PocketlensError: when it is a folder or in none, or is there and `overwrite` is not given.
+    """
+    if path is None:
+        return
+    if path.is_dir() or not path.absolute().parent.is_dir():
         raise PocketlensError(f"{path}: not a file in a folder that exists")
+    if path.exists() and not overwrite:
+        raise PocketlensError(f"{path}: exists; name another file or give --overwrite")
 
 
 def _exchange(first: Path, second: Path) -> bool:

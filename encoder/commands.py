@@ -12,13 +12,14 @@ import typer
 from encoder.datasets.commands import app as data_app
 from encoder.errors import PocketlensError, require_extra
 from encoder.evaluation.commands import report
+from encoder.options import Overwrite, TestShare
 from encoder.progress import report_set_aside
 
 if TYPE_CHECKING:
     from encoder.checkpoint import Checkpoint
     from encoder.datasets.splits import SplitRule
     from encoder.datasets.table import ImageTable
-    from encoder.evaluation.protocol import EvaluationRow
+    from encoder.evaluation.protocol import EvaluationRow, HarmedRow
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(data_app)
@@ -26,10 +27,6 @@ app.command()(report)
 
 Data = Annotated[Path, typer.Argument(help="Folder with one sub-folder a class, or a CSV table.")]
 Output = Annotated[Path, typer.Argument(help="Checkpoint folder to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
-TestShare = Annotated[
-    float | None, typer.Option(help="Share of the classes, last by name, kept for the test.")
-]
 ValShare = Annotated[float, typer.Option(help="Share of the training classes kept to validate.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 
@@ -253,12 +250,13 @@ def evaluate(
         judgings=judgings,
         harm=robustness,
         clusters=clusters,
+        describe=json_file is not None,
     )
     report_set_aside(entry.reason for entry in found.quarantined)
     _print_rows(found.rows)
     for name, value in found.clusters.items():
         print(f"{name}: NMI of k-means {value:.1f}")
-    _print_harmed([(entry.corruption, entry.strength, entry.row) for entry in found.harmed])
+    _print_harmed(found.harmed)
     if json_file:
         measured = {"teacher": loaded, **({"student": query} if query else {})}
         document = to_document(
@@ -270,20 +268,21 @@ def evaluate(
                 for name, used in measured.items()
             ],
             command=shlex.join(["cli", *sys.argv[1:]]),
-            robustness=[(entry.corruption, entry.strength, entry.row) for entry in found.harmed],
+            robustness=found.harmed,
             clusters=found.clusters,
             quarantined=[entry.reason for entry in found.quarantined],
         )
         write_json(json_file, document)
 
 
-def _print_harmed(harmed: "Sequence[tuple[str, float, EvaluationRow]]") -> None:
+def _print_harmed(harmed: "Sequence[HarmedRow]") -> None:
     if harmed:
-        print(f"\n{harmed[0][2].name}: R@1 and MAP@R with harmed queries")
-    for name, strength, row in harmed:
+        print(f"\n{harmed[0].row.name}: R@1 and MAP@R with harmed queries")
+    for entry in harmed:
+        row = entry.row
         half = (row.intervals["r1"].high - row.intervals["r1"].low) / 2
         shown = f"{row.figures['r1']:6.1f} ±{half:4.1f} {row.figures['map_at_r']:6.1f}"
-        print(f"  {name:<15}{strength:>8g}{shown}")
+        print(f"  {entry.corruption:<15}{entry.strength:>8g}{shown}")
 
 
 def _divide_known(data: Path, teacher: "Checkpoint") -> "ImageTable":

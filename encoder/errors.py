@@ -11,8 +11,13 @@ class BadImageError(PocketlensError):
     """Say why one image cannot be used; bulk jobs quarantine it and go on."""
 
 
+def first_line(error: Exception) -> str:
+    """Return what another library's error says, short enough for one line."""
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+
+
 _EXTRAS = {
-    "torch": ("torch", "timm", "safetensors"),
+    "torch": ("torch", "timm", "safetensors", "threadpoolctl"),
     "train": ("torch", "timm", "pytorch_metric_learning"),
     "export": ("torch", "timm", "onnx", "onnxscript"),
     "server": ("faiss",),

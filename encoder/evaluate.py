@@ -17,7 +17,13 @@ from encoder.embed import Quarantined, embed_all
 from encoder.errors import PocketlensError
 from encoder.evaluation.clusters import measure_nmi
 from encoder.evaluation.details import Details, describe_pair
-from encoder.evaluation.protocol import EncodedSet, EvaluationRow, Judging, evaluate_pair
+from encoder.evaluation.protocol import (
+    EncodedSet,
+    EvaluationRow,
+    HarmedRow,
+    Judging,
+    evaluate_pair,
+)
 from encoder.evaluation.robustness import STRENGTHS, corrupt
 from encoder.inference import embed_with
 from encoder.preprocess import Pixels, Preprocess
@@ -26,17 +32,8 @@ from encoder.space import require_same_space
 
 
 @dataclasses.dataclass(frozen=True)
-class HarmedRow:
-    """Hold the row of queries that were harmed in one way, at one strength."""
-
-    corruption: str
-    strength: float
-    row: EvaluationRow
-
-
-@dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Hold the rows, the details of those on float vectors, and the images set aside."""
+    """Hold the rows, the details of those on float vectors if asked for, and images set aside."""
 
     rows: tuple[EvaluationRow, ...]
     details: dict[str, Details]
@@ -54,13 +51,14 @@ def evaluate_checkpoints(
     judgings: tuple[Judging, ...] = (Judging(),),
     harm: bool = False,
     clusters: bool = False,
+    describe: bool = False,
 ) -> Evaluation:
     """Measure on the test split: teacher, untrained, student on teacher, student alone.
 
     Each of `judgings` gives the rows once more. With `harm` the query encoder (the student, or
     the teacher where there is none) is measured on pictures that are harmed as phones harm them,
     against the unharmed database. `clusters` adds the mutual information of k-means clusters to the
-    symmetric rows.
+    symmetric rows, `describe` the details that a report shows.
 
     Raises:
         PocketlensError: when there is no labelled test image, or the spaces differ.
@@ -96,13 +94,13 @@ def evaluate_checkpoints(
         for judging in judgings
         for name, sides in pairs.items()
     ]
-    describe = functools.partial(
+    describe_sides = functools.partial(
         describe_pair,
         paths=[row.path for row in test.rows],
         names=test.class_names(),
         seed=judgings[0].seed,
     )
-    details = {name: describe(*sides) for name, sides in pairs.items()}
+    details = {name: describe_sides(*sides) for name, sides in pairs.items() if describe}
     harmed: tuple[HarmedRow, ...] = ()
     if harm:
         measured = student or teacher

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from encoder.errors import BadImageError
+from encoder.errors import BadImageError, first_line
 from encoder.preprocess import Pixels, Preprocess
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -91,11 +91,7 @@ def decode_image(
     except FileNotFoundError:
         raise BadImageError(f"{name}: no such file") from None
     except Exception as error:  # Pillow's readers raise many kinds on damaged files
-        raise BadImageError(f"{name}: damaged image ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise BadImageError(f"{name}: damaged image ({first_line(error)})") from None
 
 
 def _read(source: Path | bytes, limits: Limits, name: str) -> bytes:

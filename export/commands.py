@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from encoder.errors import require_extra
+from encoder.options import Overwrite
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -21,7 +22,7 @@ def export(
         Path | None,
         typer.Option(help="Checkpoint of the teacher: measure the alignment on --images."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Export an encoder to ONNX, checked."""
     require_extra("export", "export")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from encoder.errors import PocketlensError, require_extra
+from encoder.options import Overwrite
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -18,7 +19,7 @@ def build_index(
         Path, typer.Option(help="Database encoder: checkpoint folder, encoder file or bundle.")
     ],
     precision: Annotated[str, typer.Option(help="Of a checkpoint: auto, fp32 or bf16.")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Encode a database and index it."""
     require_extra("server", "build-index")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from encoder.errors import PocketlensError
+from encoder.options import Overwrite, TestShare
 
 app = typer.Typer(
     name="data",
@@ -92,9 +93,7 @@ def download(
 def split(
     source: Source,
     output: Annotated[Path, typer.Argument(help="Table to write, .csv or .parquet.")],
-    test_share: Annotated[
-        float | None, typer.Option(help="Share of the classes, last by name, kept for the test.")
-    ] = None,
+    test_share: TestShare = None,
     val_share: Annotated[
         float | None, typer.Option(help="Share of the training classes kept to validate.")
     ] = None,
@@ -105,9 +104,7 @@ def split(
     whole_images: Annotated[
         bool, typer.Option("--whole-images", help="Leave the boxes out.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the output if it exists.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a table in which every class is in train, val or test."""
     from encoder.datasets.folds import FOLDS, make_folds

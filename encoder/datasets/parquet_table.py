@@ -7,7 +7,7 @@ from typing import Any, cast
 from encoder.atomic import write_bytes
 from encoder.datasets.csv_table import COLUMNS, check_header
 from encoder.datasets.table import Box, ImageTable, Role, Row, Split, check_table
-from encoder.errors import PocketlensError, require_extra
+from encoder.errors import PocketlensError, first_line, require_extra
 
 _TEXT, _BOX = COLUMNS[:4], COLUMNS[4:]
 
@@ -35,7 +35,7 @@ def list_parquet(file: Path) -> ImageTable:
     except FileNotFoundError:
         raise PocketlensError(f"{file}: no such file") from None
     except (OSError, pyarrow.ArrowException) as error:
-        raise PocketlensError(f"{file}: not readable as Parquet ({_one_line(error)})") from None
+        raise PocketlensError(f"{file}: not readable as Parquet ({first_line(error)})") from None
     check_header(file, found.column_names)
     columns = {name: _read_column(file, name, found.column(name)) for name in found.column_names}
     rows = tuple(_read_row(file, number, columns) for number in range(found.num_rows))
@@ -88,7 +88,3 @@ def _read_box(file: Path, number: int, cells: list[float | None]) -> Box | None:
         raise PocketlensError(f"{file}: row {number + 1}: x, y, w, h must be four numbers")
     x, y, w, h = (float(cast(float, cell)) for cell in cells)
     return x, y, w, h
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__

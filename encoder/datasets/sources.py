@@ -52,9 +52,7 @@ def check_table_output(file: Path, *, overwrite: bool) -> None:
     """
     if file.suffix.lower() not in (".csv", ".parquet"):
         raise PocketlensError(f"{file}: a table is written as .csv or .parquet")
-    check_output_file(file)
-    if file.exists() and not overwrite:
-        raise PocketlensError(f"{file}: exists; name another file or give --overwrite")
+    check_output_file(file, overwrite=overwrite)
 
 
 def write_source(table: ImageTable, file: Path) -> None:

@@ -23,6 +23,11 @@ class Interval:
     high: float
 
 
+def intervals_to_json(intervals: dict[str, Interval]) -> dict[str, dict[str, float]]:
+    """Return named intervals as plain JSON values."""
+    return {name: dataclasses.asdict(ends) for name, ends in intervals.items()}
+
+
 def bootstrap_interval(values: Figures, *, seed: int = 0, samples: int = SAMPLES) -> Interval:
     """Return the 95 % percentile interval of the mean over resampled queries, in per cent."""
     return bootstrap_intervals({"value": values}, seed=seed, samples=samples)["value"]

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from encoder.errors import PocketlensError
+from encoder.options import Overwrite
 
 
 def report(
@@ -14,21 +15,16 @@ def report(
     images: Annotated[
         Path | None, typer.Option(help="Folder of the evaluated images, for thumbnails.")
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the output if it exists.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn an evaluation into one HTML page that needs no network and no other file."""
     from encoder.atomic import check_output_file, write_bytes
     from encoder.evaluation.report import build_page
     from encoder.evaluation.report_data import read_report
 
-    check_output_file(output)
-    if output.exists():
-        if not overwrite:
-            raise PocketlensError(f"{output}: exists; name another file or give --overwrite")
-        if evaluation.exists() and output.samefile(evaluation):
-            raise PocketlensError(f"{output}: is the evaluation itself; name another output")
+    check_output_file(output, overwrite=overwrite)
+    if output.exists() and evaluation.exists() and output.samefile(evaluation):
+        raise PocketlensError(f"{output}: is the evaluation itself; name another output")
     if images is not None and not images.is_dir():
         raise PocketlensError(f"--images {images}: not a folder")
     page = build_page(read_report(evaluation), images=images).encode()

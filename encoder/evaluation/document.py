@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
+from encoder.evaluation.bootstrap import intervals_to_json
 from encoder.evaluation.details import Details
-from encoder.evaluation.protocol import EvaluationRow, compare_rows
+from encoder.evaluation.protocol import EvaluationRow, HarmedRow, compare_rows
 
 FORMAT = 1
 _LIBRARIES = ("numpy", "torch", "timm", "pillow")
@@ -32,7 +33,7 @@ def to_document(
     data: dict[str, str | int],
     encoders: Sequence[EncoderFacts],
     command: str,
-    robustness: Sequence[tuple[str, float, EvaluationRow]] = (),
+    robustness: Sequence[HarmedRow] = (),
     clusters: Mapping[str, float] | None = None,
     quarantined: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -55,8 +56,14 @@ def to_document(
             for name, found in details.items()
         ],
         "robustness": [
-            {"corruption": name, "strength": strength, "row": row.name, **_figures(row)}
-            for name, strength, row in robustness
+            {
+                "corruption": harmed.corruption,
+                "strength": harmed.strength,
+                "row": harmed.row.name,
+                "figures": harmed.row.figures,
+                "intervals": intervals_to_json(harmed.row.intervals),
+            }
+            for harmed in robustness
         ],
         "clusters": [{"row": name, "nmi": value} for name, value in (clusters or {}).items()],
         "classes": [
@@ -73,16 +80,11 @@ def to_document(
     }
 
 
-def _figures(row: EvaluationRow) -> dict[str, Any]:
-    intervals = {name: dataclasses.asdict(ends) for name, ends in row.intervals.items()}
-    return {"figures": row.figures, "intervals": intervals}
-
-
 def _differences(rows: Sequence[EvaluationRow]) -> list[dict[str, Any]]:
     found = []
-    for number, row in enumerate(rows):
+    for row in rows:
         baseline = next(other for other in rows if other.judging == row.judging)
-        if baseline is rows[number]:
+        if baseline is row:
             continue
         intervals = compare_rows(row, baseline)
         found.append(
@@ -90,7 +92,7 @@ def _differences(rows: Sequence[EvaluationRow]) -> list[dict[str, Any]]:
                 "row": row.name,
                 "baseline": baseline.name,
                 "figures": {name: row.figures[name] - baseline.figures[name] for name in intervals},
-                "intervals": {name: dataclasses.asdict(ends) for name, ends in intervals.items()},
+                "intervals": intervals_to_json(intervals),
             }
         )
     return found

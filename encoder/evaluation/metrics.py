@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.errors import PocketlensError
+from encoder.evaluation.copies import share_copies
 from encoder.evaluation.neighbours import find_neighbours
 from encoder.memory import count_cores
 
@@ -117,7 +118,7 @@ def rank_whole(
     Not the trapezoidal kind of the Oxford benchmark. Every query has a relevant item; `own` is its
     row in the database, left out. Memory is bounded: some rows of scores at a time.
     """
-    distinct, column = _share_columns(database)
+    distinct, column = share_copies(database)
     by_label = np.argsort(database_labels, kind="stable")
     bounds = np.searchsorted(database_labels[by_label], np.stack([query_labels, query_labels + 1]))
     found = np.zeros(len(queries))
@@ -151,15 +152,3 @@ def _average_precision(scores: Vectors, relevant: Labels) -> float:
         better[place] += np.count_nonzero(scores[: relevant[place]] == values[place])
     ranks = np.sort(better) + 1
     return float((np.arange(1, len(ranks) + 1) / ranks).mean())
-
-
-def _share_columns(database: Vectors) -> tuple[Vectors, Labels | None]:
-    """Return the distinct vectors, and each vector's place among them where some are copies.
-
-    A matrix product may round the columns of two copies apart; sharing one keeps their tie.
-    """
-    rows = np.ascontiguousarray(database).view(f"V{database.itemsize * database.shape[1]}").ravel()
-    _, first, column = np.unique(rows, return_index=True, return_inverse=True)
-    if len(first) == len(database):
-        return database, None
-    return database[first], column

@@ -1,25 +1,35 @@
 """Exact nearest neighbours in bounded memory: blocks of queries against tiles of the database.
 
-The time is that of the matrix product: a tile's scores are compared with each query's worst kept
-score while they are in the cache, and only the few that beat it are touched again.
+A sample of the database tells about how good a score must be to be among a query's best; a tile's
+scores are compared with that while they are in the cache, and only the few that pass are touched
+again. A guess that was too high is found out by the count, and the query is searched without one.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
+from encoder.evaluation.copies import Copies, expand_copies, share_copies
 from encoder.memory import count_cores
 
 Vectors = NDArray[np.float32]
 Indices = NDArray[np.int64]
-# Scores of a block of queries against a tile: 8 MB, which stays in the cache.
-_BLOCK_ROWS = 512
-_TILE_COLUMNS = 4096
+Keys = NDArray[np.uint64]
+# Scores of a block of queries against a tile: 16 MB a core.
+BLOCK_ROWS = 1024
+TILE_COLUMNS = 4096
 # A block keeps at most this many neighbours in all: 100 MB.
 _KEPT_CELLS = 1 << 23
+# Candidates gather up to twice what is kept and this many before they are cut back.
+_SPARE_KEYS = 1 << 20
+# Standard deviations between the number of the best expected in the sample and the number feared.
+_SAFETY = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,159 +49,164 @@ def find_neighbours(
     Equal scores rank by lower index, also between copies of one vector. `own` is each query's row
     in the database, which is left out. Where the database has fewer rows, all are returned.
     """
-    distinct, members = _group_copies(database)
-    wanted = min(count + int(own is not None), len(distinct))
-    block = max(1, min(_BLOCK_ROWS, _KEPT_CELLS // max(wanted, 1)))
+    distinct, place = share_copies(database)
+    copies = None if place is None else Copies.list(place)
+    asked = count + int(own is not None)
     limit = min(count, len(database) - int(own is not None))
-    threads = count_cores()
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(queries), block):
-            rows = np.arange(start, min(start + block, len(queries)))
-            indices, scores = _search_block(queries[rows], distinct, wanted, pool, threads)
-            if members is not None:
-                indices, scores = _expand(indices, scores, members, count + int(own is not None))
-            if own is not None:
-                indices, scores = _leave_out(indices, scores, own[rows])
-            yield Neighbours(rows, indices[:, :limit], scores[:, :limit])
+    search = _Search(distinct, min(asked, len(distinct)))
+
+    def find(start: int) -> Neighbours:
+        rows = np.arange(start, min(start + search.block, len(queries)))
+        indices, scores = search.find(queries[rows])
+        if copies is not None:
+            indices, scores = expand_copies(indices, scores, copies, asked)
+        if own is not None:
+            indices, scores = _leave_out(indices, scores, own[rows])
+        return Neighbours(rows, indices[:, :limit], scores[:, :limit])
+
+    yield from _map_in_order(find, range(0, len(queries), search.block))
 
 
-def _search_block(
-    queries: Vectors,
-    database: Vectors,
-    count: int,
-    pool: concurrent.futures.ThreadPoolExecutor,
-    threads: int,
-) -> tuple[Indices, Vectors]:
-    """Search one block: the product on all cores, then the selection, the rows shared out."""
-    kept = [_Best(part, count) for part in np.array_split(np.arange(len(queries)), threads)]
-    for start in range(0, len(database), _TILE_COLUMNS):
-        scores = queries @ database[start : start + _TILE_COLUMNS].T
-        list(pool.map(lambda best, tile=scores, at=start: best.add(tile, at), kept))
-    found = list(pool.map(_Best.finish, kept))
-    indices, values = (np.concatenate(part) for part in zip(*found, strict=True))
-    return indices, values
+def _map_in_order(find: Callable[[int], Neighbours], starts: range) -> Iterator[Neighbours]:
+    """Yield the results of all starts in order, one at work on each core.
 
-
-class _Best:
-    """Keep the best `count` columns of some rows while tiles come in, in order of the columns.
-
-    A column is kept as one number that sorts by score and then by lower index (`_to_keys`), 0 for
-    none. Candidates gather behind the kept ones until their room is full; then rows are cut back.
+    Each product keeps to its own core: that takes no waiting for one another.
     """
-
-    def __init__(self, rows: Indices, count: int) -> None:
-        self._rows = slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
-        self._count = count
-        self._keys = np.zeros((len(rows), 2 * count), np.uint64)
-        self._filled = np.zeros(len(rows), np.int64)
-        self._worst = np.full((len(rows), 1), -np.inf, np.float32)
-
-    def add(self, tile: Vectors, start: int) -> None:
-        """Take what beats the worst kept score; a later column never wins a tie."""
-        scores = tile[self._rows]
-        columns = scores.shape[1]
-        first = not self._filled.any() and columns > self._count
-        if first:
-            # Nothing is kept yet: the tile's own cut spares a look at every column.
-            cut = columns - self._count
-            self._worst = np.partition(scores, cut, axis=1)[:, cut, None]
-        better = scores >= self._worst if first else scores > self._worst
-        row, column = np.divmod(np.flatnonzero(better), columns)
-        if not len(row):
-            return
-        keys = _to_keys(scores[row, column], column + start)
-        fresh = np.bincount(row, minlength=len(scores))
-        place = np.arange(len(row)) - np.repeat(np.cumsum(fresh) - fresh, fresh)
-        if (self._filled + fresh).max() > self._keys.shape[1]:
-            self._shrink(room=int(fresh.max()))
-        self._keys[row, self._filled[row] + place] = keys
-        self._filled += fresh
-
-    def _shrink(self, *, room: int) -> None:
-        """Cut every row back to its best, with room for so many more."""
-        count = self._count
-        best = np.partition(self._keys, self._keys.shape[1] - count, axis=1)[:, -count:]
-        self._keys = np.zeros((len(best), count + max(count, room)), np.uint64)
-        self._keys[:, :count] = best
-        self._filled = np.full(len(best), count)
-        worst = best.min(axis=1, keepdims=True)
-        self._worst = np.where(worst > 0, _from_keys(worst)[1], self._worst)
-
-    def finish(self) -> tuple[Indices, Vectors]:
-        """Return the kept columns and their scores, best first."""
-        ordered = np.sort(self._keys, axis=1)[:, : -self._count - 1 : -1]
-        return _from_keys(ordered)
-
-
-def _to_keys(scores: Vectors, columns: Indices) -> NDArray[np.uint64]:
-    """Return numbers above 0 that sort by score, then by lower column."""
-    # Adding 0 makes −0 and 0 one score.
-    bits = (scores + np.float32(0)).view(np.uint32)
-    rising = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-    keys: NDArray[np.uint64] = (rising.astype(np.uint64) << np.uint64(32)) | (
-        np.uint64(0xFFFFFFFF) - columns.astype(np.uint64)
-    )
-    return keys
-
-
-def _from_keys(keys: NDArray[np.uint64]) -> tuple[Indices, Vectors]:
-    rising = (keys >> np.uint64(32)).astype(np.uint32)
-    bits = np.where(rising >> 31, rising & np.uint32((1 << 31) - 1), ~rising)
-    columns = np.uint64(0xFFFFFFFF) - (keys & np.uint64(0xFFFFFFFF))
-    return columns.astype(np.int64), bits.astype(np.uint32).view(np.float32)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Members:
-    """Hold which database rows are copies of which distinct vector, in order of index."""
-
-    order: Indices
-    first: Indices
-    sizes: Indices
-
-
-def _group_copies(database: Vectors) -> tuple[Vectors, _Members | None]:
-    """Return the distinct vectors in order of first index, and their rows where some are copies.
-
-    A matrix product may round the columns of two copies apart; searching one keeps their tie.
-    """
-    rows = np.ascontiguousarray(database).view(f"V{database.itemsize * database.shape[1]}").ravel()
-    _, first, group = np.unique(rows, return_index=True, return_inverse=True)
-    if len(first) == len(database):
-        return database, None
-    by_first = np.argsort(first, kind="stable")
-    rank = np.empty_like(by_first)
-    rank[by_first] = np.arange(len(first))
-    group = rank[group]
-    sizes = np.bincount(group)
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    return database[first[by_first]], _Members(np.argsort(group, kind="stable"), starts, sizes)
-
-
-def _expand(
-    indices: Indices, scores: Vectors, members: _Members, count: int
-) -> tuple[Indices, Vectors]:
-    """Replace distinct vectors by all their rows, and rank these by score and index."""
-    count = min(count, len(members.order))
-    found = np.empty((len(indices), count), np.int64)
-    values = np.empty((len(indices), count), np.float32)
-    for row, (groups, score) in enumerate(zip(indices, scores, strict=True)):
-        sizes = members.sizes[groups]
-        # A vector's copies are needed until `count` are reached, and those of its ties.
-        enough = int(np.searchsorted(np.cumsum(sizes), count)) + 1
-        enough = int(np.searchsorted(-score, -score[min(enough, len(score)) - 1], side="right"))
-        parts = [
-            members.order[members.first[group] : members.first[group] + size]
-            for group, size in zip(groups[:enough], sizes[:enough], strict=True)
-        ]
-        every = np.concatenate(parts)
-        value = np.repeat(score[:enough], sizes[:enough])
-        order = np.lexsort((every, -value))[:count]
-        found[row], values[row] = every[order], value[order]
-    return found, values
+    cores = count_cores()
+    waiting: collections.deque[concurrent.futures.Future[Neighbours]] = collections.deque()
+    with (
+        threadpool_limits(1, user_api="blas"),
+        concurrent.futures.ThreadPoolExecutor(cores) as pool,
+    ):
+        for start in starts:
+            waiting.append(pool.submit(find, start))
+            if len(waiting) > cores:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _leave_out(indices: Indices, scores: Vectors, own: Indices) -> tuple[Indices, Vectors]:
     """Move each row's own item behind the others."""
     order = np.argsort(indices == own[:, None], axis=1, kind="stable")
     return np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+
+class _Search:
+    """Find the best `count` columns of blocks of queries in one database.
+
+    Tiles are every so-many-th column, so that the first is a fair sample of all of them.
+    """
+
+    def __init__(self, database: Vectors, count: int) -> None:
+        self._database, self._count = database, count
+        self._bits = _count_bits(database)
+        self._tiles = -(-len(database) // TILE_COLUMNS)
+        # A key has room for so many rows.
+        most = max(1, min(BLOCK_ROWS, (1 << (32 - self._bits)) - 1))
+        self.block = max(1, min(most, _KEPT_CELLS // count))
+        sample = len(database[:: self._tiles])
+        expected = count * sample / len(database)
+        rank = math.ceil(expected + _SAFETY * (math.sqrt(expected) + 1))
+        # The place, in the sorted first tile, of a score that most likely is good enough.
+        self._place = sample - rank
+
+    def find(self, queries: Vectors) -> tuple[Indices, Vectors]:
+        """Return each query's best columns and their scores, best first."""
+        keys, short = self._keep(queries, blind=self._place < 0)
+        if short.any():
+            keys[short], _ = self._keep(queries[short], blind=True)
+        columns = keys & np.uint64((1 << self._bits) - 1)
+        return columns.astype(np.int64), _unpack_scores(keys, self._bits)
+
+    def _keep(self, queries: Vectors, *, blind: bool) -> tuple[Keys, NDArray[np.bool_]]:
+        """Return each query's best columns as keys, and which queries found too few."""
+        worst = np.full(len(queries), -np.inf, np.float32)
+        kept = _Kept(worst, self._count, self._bits)
+        for first in range(self._tiles):
+            scores = queries @ self._database[first :: self._tiles].T
+            if first == 0 and not blind:
+                worst[:] = np.partition(scores, self._place, axis=1)[:, self._place]
+            kept.add(scores, first, self._tiles)
+        return kept.finish()
+
+
+def _count_bits(database: Vectors) -> int:
+    """Return how many bits name a column."""
+    return max(1, (len(database) - 1).bit_length())
+
+
+class _Kept:
+    """Keep the scores that may be among the best `count` of some rows, while tiles come in.
+
+    A score is kept as one number that sorts by row, then from best to worst, then by column.
+    """
+
+    def __init__(self, worst: Vectors, count: int, bits: int) -> None:
+        self._worst, self._count, self._bits = worst, count, bits
+        self._tops = np.arange(len(worst) + 1, dtype=np.uint64) << np.uint64(32 + bits)
+        self._keys: list[Keys] = []
+        self._held = 0
+
+    def add(self, scores: Vectors, first: int, step: int) -> None:
+        """Take the scores of columns `first`, `first + step`, … that are not below the worst."""
+        rows, width = scores.shape
+        places = _find_true(scores >= self._worst[:, None])
+        if not len(places):
+            return
+        starts = np.arange(rows + 1) * width
+        counts = np.diff(np.searchsorted(places, starts))
+        # Added to a place in the tile times the step, these give the row's top bits and the column.
+        offsets = self._tops[:-1].view(np.int64) + first - starts[:-1] * step
+        keys = _pack_scores(scores.reshape(-1)[places], self._bits)
+        keys += (places * step + np.repeat(offsets, counts)).view(np.uint64)
+        self._keys.append(keys)
+        self._held += len(keys)
+        if self._held > 2 * rows * self._count + _SPARE_KEYS:
+            self._cut()
+
+    def _cut(self) -> Indices:
+        """Cut every row back to its best, and ask as much of later columns; return the counts."""
+        keys = np.sort(np.concatenate(self._keys)) if self._keys else np.empty(0, np.uint64)
+        bounds = np.searchsorted(keys, self._tops)
+        counts = np.diff(bounds)
+        full = counts >= self._count
+        last = keys[bounds[:-1][full] + self._count - 1]
+        self._worst[full] = _unpack_scores(last, self._bits)
+        if full.all():
+            kept = keys[bounds[:-1, None] + np.arange(self._count)].ravel()
+        else:
+            kept = keys[np.arange(len(keys)) - np.repeat(bounds[:-1], counts) < self._count]
+        self._keys, self._held = [kept], len(kept)
+        return np.minimum(counts, self._count)
+
+    def finish(self) -> tuple[Keys, NDArray[np.bool_]]:
+        """Return the kept keys `[rows, count]`, best first, and which rows have too few."""
+        counts = self._cut()
+        found = np.zeros((len(counts), self._count), np.uint64)
+        found[np.arange(self._count) < counts[:, None]] = self._keys[0]
+        return found, counts < self._count
+
+
+def _find_true(mask: NDArray[np.bool_]) -> Indices:
+    """Return the flat places of what is true; it is rare, so eight are looked at together first."""
+    packed = np.packbits(mask, bitorder="little")
+    some = np.flatnonzero(packed != 0)
+    # As truth values: for these the look-up has no branches.
+    inside = np.flatnonzero(np.unpackbits(packed[some], bitorder="little").view(np.bool_))
+    places: Indices = (some[inside >> 3] << 3) + (inside & 7)
+    return places
+
+
+def _pack_scores(scores: Vectors, bits: int) -> Keys:
+    """Return numbers that fall as scores rise, above so many free bits."""
+    # Adding 0 makes −0 and 0 one score.
+    raw = (scores + np.float32(0)).view(np.int32)
+    falling = np.where(raw < 0, raw, raw ^ np.int32(0x7FFFFFFF)).view(np.uint32)
+    keys: Keys = falling.astype(np.uint64) << np.uint64(bits)
+    return keys
+
+
+def _unpack_scores(keys: Keys, bits: int) -> Vectors:
+    falling = (keys >> np.uint64(bits)).astype(np.uint32).view(np.int32)
+    return np.where(falling < 0, falling, falling ^ np.int32(0x7FFFFFFF)).view(np.float32)

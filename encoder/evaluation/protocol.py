@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.errors import PocketlensError
-from encoder.evaluation.bootstrap import Interval, bootstrap_intervals, paired_difference
+from encoder.evaluation.bootstrap import (
+    Interval,
+    bootstrap_intervals,
+    intervals_to_json,
+    paired_difference,
+)
 from encoder.evaluation.metrics import RANKS, Figures, Labels, Vectors, measure_retrieval
 from encoder.evaluation.storage import STORAGES, Storage, store_both
 
@@ -78,8 +83,17 @@ class EvaluationRow:
             for field in dataclasses.fields(self)
             if field.name not in ("asked", "values", "intervals", "judging")
         }
-        intervals = {name: dataclasses.asdict(ends) for name, ends in self.intervals.items()}
+        intervals = intervals_to_json(self.intervals)
         return {**kept, "intervals": intervals, "judging": dataclasses.asdict(self.judging)}
+
+
+@dataclasses.dataclass(frozen=True)
+class HarmedRow:
+    """Hold the row of queries that were harmed in one way, at one strength."""
+
+    corruption: str
+    strength: float
+    row: EvaluationRow
 
 
 def evaluate_pair(

@@ -23,21 +23,10 @@ from encoder.evaluation.report_table import (
     show_number,
     text_cell,
 )
+from encoder.evaluation.robustness import UNITS
 
 # One drawing for telephones, one for wide screens and paper; the style sheet shows one of them.
 _WIDTHS = MappingProxyType({"narrow": 340, "wide": 960})
-_UNITS: Mapping[str, str] = MappingProxyType(
-    {
-        "blur": "standard deviation ÷ shorter side",
-        "jpeg": "quality",
-        "rotation": "degrees",
-        "crop": "share of the area that is left",
-        "dark": "factor on every value",
-        "bright": "factor on every value",
-        "noise": "standard deviation in grey levels",
-        "low-resolution": "pixels of the shorter side",
-    }
-)
 _CLEAN = "none"
 
 
@@ -97,7 +86,7 @@ def draw_robustness(report: Report) -> Html | None:
         group = [each for each in entries if each.corruption == corruption]
         ticks, lines = _draw_lines(group, figure, clean, styles)
         label = f"{title} in per cent against {corruption}; the table below has the numbers"
-        unit = element("small", f" {_UNITS[corruption]}") if corruption in _UNITS else ""
+        unit = element("small", f" {UNITS[corruption]}") if corruption in UNITS else ""
         heading = element("figcaption", element("strong", corruption), unit)
         panels.append(element("figure", heading, draw_panel(lines, ticks, high=high, label=label)))
     note = (

@@ -11,18 +11,30 @@ from PIL import Image, ImageFilter
 from encoder.errors import PocketlensError
 from encoder.preprocess import Pixels
 
-# From mild to harsh. Lengths are relative to the picture, so that a large photo and a small one
-# are harmed alike.
+# From mild to harsh, in `UNITS`. Lengths are relative to the picture, so that a large photo and a
+# small one are harmed alike.
 STRENGTHS: Mapping[str, tuple[float, ...]] = MappingProxyType(
     {
-        "blur": (0.004, 0.008, 0.016, 0.032),  # sd of the Gaussian ÷ shorter side
-        "jpeg": (50, 30, 15, 8),  # quality
-        "rotation": (5, 10, 20, 45),  # degrees; what turns in from outside is grey
-        "crop": (0.9, 0.75, 0.5, 0.3),  # share of the area that is left, from the middle
-        "dark": (0.7, 0.5, 0.3, 0.15),  # factor on every value
+        "blur": (0.004, 0.008, 0.016, 0.032),
+        "jpeg": (50, 30, 15, 8),
+        "rotation": (5, 10, 20, 45),
+        "crop": (0.9, 0.75, 0.5, 0.3),
+        "dark": (0.7, 0.5, 0.3, 0.15),
         "bright": (1.3, 1.6, 2.0, 3.0),
-        "noise": (8, 16, 32, 64),  # sd in grey levels
-        "low-resolution": (112, 80, 56, 32),  # pixels of the shorter side
+        "noise": (8, 16, 32, 64),
+        "low-resolution": (112, 80, 56, 32),
+    }
+)
+UNITS: Mapping[str, str] = MappingProxyType(
+    {
+        "blur": "standard deviation ÷ shorter side",
+        "jpeg": "quality",
+        "rotation": "degrees",
+        "crop": "share of the area that is left",
+        "dark": "factor on every value",
+        "bright": "factor on every value",
+        "noise": "standard deviation in grey levels",
+        "low-resolution": "pixels of the shorter side",
     }
 )
 
@@ -68,6 +80,7 @@ def _compress(image: Image.Image, quality: float) -> Image.Image:
 
 
 def _rotate(image: Image.Image, degrees: float) -> Image.Image:
+    # What turns in from outside is grey.
     return image.rotate(degrees, Image.Resampling.BICUBIC, fillcolor=(127, 127, 127))
 
 

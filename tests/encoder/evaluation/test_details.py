@@ -8,7 +8,7 @@ import pytest
 from encoder.evaluation.details import CURVE_RANKS, describe_pair
 from encoder.evaluation.document import EncoderFacts, to_document
 from encoder.evaluation.metrics import measure_retrieval
-from encoder.evaluation.protocol import EncodedSet, Judging, evaluate_pair
+from encoder.evaluation.protocol import EncodedSet, HarmedRow, Judging, evaluate_pair
 
 COUNT, CLASSES = 90, 9
 LABELS = np.append(np.arange(COUNT - 1) % (CLASSES - 1), CLASSES - 1)
@@ -78,7 +78,7 @@ def test_the_document_compares_rows_that_were_judged_alike() -> None:
         data={"source": "set", "images": COUNT, "fingerprint": "00"},
         encoders=[EncoderFacts("teacher", "aa", "bb", 224, "fp32")],
         command="cli evaluate",
-        robustness=[("blur", 0.004, rows[1])],
+        robustness=[HarmedRow("blur", 0.004, rows[1])],
         quarantined=["x.jpg: empty file"],
     )
     assert json.loads(json.dumps(document))["rows"][3]["judging"]["storage"] == "binary"

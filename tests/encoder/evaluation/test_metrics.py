@@ -252,8 +252,8 @@ def test_the_size_of_a_block_does_not_matter(
     expected = measure_retrieval(*sides, same_images=same_images, whole_ranking=True)
     assert 0 < expected.means()["map_at_r"] < 100
     monkeypatch.setattr(metrics, "_BLOCK_CELLS", 60 * size)
-    monkeypatch.setattr(neighbours, "_BLOCK_ROWS", size)
-    monkeypatch.setattr(neighbours, "_TILE_COLUMNS", size)
+    monkeypatch.setattr(neighbours, "BLOCK_ROWS", size)
+    monkeypatch.setattr(neighbours, "TILE_COLUMNS", size)
     assert equal(measure_retrieval(*sides, same_images=same_images, whole_ranking=True), expected)
 
 
@@ -265,7 +265,7 @@ def test_copies_of_a_vector_rank_by_index(
 ) -> None:
     # A matrix product may round equal columns apart; copies must tie all the same.
     monkeypatch.setattr(metrics, "_BLOCK_CELLS", size)
-    monkeypatch.setattr(neighbours, "_BLOCK_ROWS", size)
+    monkeypatch.setattr(neighbours, "BLOCK_ROWS", size)
     queries = unit(9, dim, 1)
     database = np.repeat(unit(1, dim, 0), count, axis=0)
     labels = np.zeros(count, np.int64)

@@ -32,9 +32,19 @@ def sort_rows(
     return rows
 
 
-@settings(deadline=None, max_examples=200)
-@given(data=st.data(), tile=st.integers(1, 7), block=st.integers(1, 5))
-def test_against_sorting(data: st.DataObject, tile: int, block: int) -> None:
+@settings(deadline=None, max_examples=400)
+@given(
+    data=st.data(),
+    tile=st.integers(1, 7),
+    block=st.integers(1, 5),
+    safety=st.sampled_from([0.0, 0.5, 4.0]),
+    spare=st.integers(0, 9),
+    wide=st.booleans(),
+)
+def test_against_sorting(
+    data: st.DataObject, tile: int, block: int, safety: float, spare: int, wide: bool
+) -> None:
+    """Also where the guess is too high, and where keys have room for three rows only."""
     dim = data.draw(st.integers(1, 3))
     vector = st.lists(VALUES, min_size=dim, max_size=dim)
     database = np.array(data.draw(st.lists(vector, min_size=1, max_size=30)), np.float32)
@@ -45,8 +55,12 @@ def test_against_sorting(data: st.DataObject, tile: int, block: int) -> None:
     )
     own = np.array(data.draw(places)) if data.draw(st.booleans()) else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "_TILE_COLUMNS", tile)
-        patch.setattr(neighbours, "_BLOCK_ROWS", block)
+        patch.setattr(neighbours, "TILE_COLUMNS", tile)
+        patch.setattr(neighbours, "BLOCK_ROWS", block)
+        patch.setattr(neighbours, "_SAFETY", safety)
+        patch.setattr(neighbours, "_SPARE_KEYS", spare)
+        if wide:
+            patch.setattr(neighbours, "_count_bits", lambda _: 30)
         indices, scores = collect(queries, database, count, own=own)
     assert indices.tolist() == sort_rows(queries, database, count, own)
     picked = np.take_along_axis(queries @ database.T, indices, axis=1)

@@ -20,7 +20,7 @@ from encoder.evaluation.bootstrap import Interval
 from encoder.evaluation.commands import report
 from encoder.evaluation.details import Answer, ClassFailure, Curve, Details, Example
 from encoder.evaluation.document import EncoderFacts, to_document
-from encoder.evaluation.protocol import EvaluationRow
+from encoder.evaluation.protocol import EvaluationRow, HarmedRow
 from encoder.evaluation.report import build_page
 from encoder.evaluation.report_charts import Line, Point, draw_panel, draw_recall
 from encoder.evaluation.report_data import read_report
@@ -344,7 +344,7 @@ def test_what_evaluate_writes_can_be_read(build: Build) -> None:
         data={"source": "birds", "images": 3, "fingerprint": "ab"},
         encoders=[EncoderFacts("teacher", "12", "34", 224, "fp32")],
         command="cli evaluate",
-        robustness=[("blur", 0.5, row)],
+        robustness=[HarmedRow("blur", 0.5, row)],
         clusters={"a row": 61.0},
         quarantined=["c.jpg"],
     )

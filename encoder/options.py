@@ -1,0 +1,10 @@
+"""Command-line options that several commands share, each with its one help text."""
+
+from typing import Annotated
+
+import typer
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+TestShare = Annotated[
+    float | None, typer.Option(help="Share of the classes, last by name, kept for the test.")
+]
