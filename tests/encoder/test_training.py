@@ -122,6 +122,24 @@ def test_validation_images_train_only_when_told_and_test_images_never(
     assert student.alignment.images == max(1, len(both) // 20)
 
 
+def test_queries_and_database_apart(table: ImageTable, trained: Path) -> None:
+    """As In-Shop has them; a query whose class is not in the database is counted."""
+    rows = []
+    for row in table.rows:
+        first = row.path == min(other.path for other in table.rows if other.label == row.label)
+        rows.append(dataclasses.replace(row, role="query" if first else "database"))
+    lonely = table.split("test").class_names()[-1]
+    kept = [row for row in rows if row.label != lonely or row.role == "query"]
+    # Another root, so that it is not the set trained on, changed.
+    apart = ImageTable(table.root / "..", tuple(
+        dataclasses.replace(row, path=f"{table.root.name}/{row.path}") for row in kept
+    ))  # fmt: skip
+    (row,) = evaluate_checkpoints(load_checkpoint(trained), None, apart).rows
+    classes = len(table.split("test").class_names())
+    assert row.queries == classes and row.without_answer == 1
+    assert len(row.values["r1"]) == classes - 1
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 10, 40])
 def test_any_number_of_steps_trains(steps: int, tmp_path: Path) -> None:
     layer = torch.nn.Linear(2, 1)
