@@ -1,7 +1,7 @@
 """Exact nearest neighbours in bounded memory: blocks of queries against tiles of the database.
 
-A sample of the database tells about how good a score must be to be among a query's best; a tile's
-scores are compared with that while they are in the cache, and only the few that pass are touched
+The first tile is a fair sample of the database. It tells about how good a score must be to be among
+a query's best; later scores are compared with that once, and only the few that pass are touched
 again. A guess that was too high is found out by the count, and the query is searched without one.
 """
 
@@ -24,7 +24,7 @@ Keys = NDArray[np.uint64]
 # Scores of a block of queries against a tile: 16 MB a core.
 BLOCK_ROWS = 1024
 TILE_COLUMNS = 4096
-# A block keeps at most this many neighbours in all: 100 MB.
+# A block, one a core, keeps at most this many neighbours in all: 100 MB.
 _KEPT_CELLS = 1 << 23
 # Candidates gather up to twice what is kept and this many before they are cut back.
 _SPARE_KEYS = 1 << 20
