@@ -28,9 +28,9 @@ from encoder.datasets.table import ImageTable
 from encoder.embed import prepare_file
 from encoder.image_cache import open_images
 from encoder.inference import normalise_pixels, prepare_inference
-from encoder.losses.asymmetric import asymmetric_loss, asymmetric_terms
+from encoder.losses.asymmetric import asymmetric_loss
 from encoder.memory import count_cores, keep_memory
-from encoder.student import StudentRecipe, distil_student, start_student
+from encoder.student import StudentRecipe, compare_views, distil_student, start_student
 from encoder.training import Optimisation, ViewCutter
 from encoder.views import sample_views
 from server_index.encode import open_encoder
@@ -105,11 +105,12 @@ def measure_training(teacher: Checkpoint, data: Path, work: Path, rounds: int) -
     model = start_student(teacher, recipe).train()
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    target = guide.embed_pixels(large).clone().reshape(step_images, repeats, -1)
+    aim = guide.pool_pixels(large).clone()
 
     def step() -> None:
-        own = model(normalise_pixels(small, teacher.preprocess)).reshape(step_images, repeats, -1)
-        loss = asymmetric_loss(asymmetric_terms(own, target), recipe.weights)
+        images = normalise_pixels(small, teacher.preprocess)
+        terms, _ = compare_views(model, images, guide.network, aim, views=repeats)
+        loss = asymmetric_loss(terms, recipe.weights)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -164,6 +164,9 @@ def distill(
     mix: Annotated[float, typer.Option(help="Alpha of the mixing, 0 for none.")] = 0.2,
     teacher_student: Annotated[float, typer.Option(help="Weight of that relational term.")] = 0.7,
     student_student: Annotated[float, typer.Option(help="Weight of that relational term.")] = 0.7,
+    feature: Annotated[
+        float, typer.Option(help="Weight of the term on features before the projection.")
+    ] = 25.0,
     with_validation: Annotated[
         bool, typer.Option("--with-validation", help="Train on the validation images too.")
     ] = False,
@@ -186,7 +189,7 @@ def distill(
         views_per_image=views,
         images=images,
         optimisation=Optimisation(epochs=epochs, lr=lr, head_factor=1.0),
-        weights=AsymmetricWeights(teacher_student, student_student),
+        weights=AsymmetricWeights(teacher_student, student_student, feature),
         views=ViewRecipe(scale=(scale, 1.0), mix_alpha=mix),
         start=start,  # type: ignore[arg-type]
         with_validation=with_validation,

@@ -72,16 +72,21 @@ class EmbeddingModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return L2-normalised embeddings."""
-        return self.embed_features(self.trunk(images))
+        return self.project(self.pool_features(self.trunk(images)))
 
-    def embed_features(self, features: Tensor) -> Tensor:
-        """Map the trunk's features `[n, c, h, w]` to unit vectors.
+    def pool_features(self, features: Tensor) -> Tensor:
+        """Pool the trunk's features `[n, width, h, w]` to `[n, width]`, of mean 0 and variance 1.
 
-        Apart from the trunk, because this part is kept in fp32: normalised in bfloat16, vectors
-        are off unit length by a quarter of a per cent.
+        Apart from the trunk, because this part and the next are kept in fp32: normalised in
+        bfloat16, vectors are off unit length by a quarter of a per cent.
         """
         pooled = features.mean(dim=(2, 3)) if self.pool is None else self.pool(features)
-        return functional.normalize(self.projection(self.norm(pooled)), dim=1)
+        normalised: Tensor = self.norm(pooled)
+        return normalised
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """Map pooled features `[n, width]` to unit vectors `[n, dim]`."""
+        return functional.normalize(self.projection(pooled), dim=1)
 
 
 def fold_batch_norm(trunk: nn.Module, name: str) -> nn.Module:

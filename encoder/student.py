@@ -21,7 +21,12 @@ from encoder.errors import PocketlensError
 from encoder.image_cache import DecodedImages, open_images
 from encoder.images import Source
 from encoder.inference import Inference, embed_with, normalise_pixels, prepare_inference
-from encoder.losses.asymmetric import AsymmetricWeights, asymmetric_loss, asymmetric_terms
+from encoder.losses.asymmetric import (
+    AsymmetricWeights,
+    asymmetric_loss,
+    asymmetric_terms,
+    feature_term,
+)
 from encoder.model import EmbeddingModel
 from encoder.preprocess import Preprocess
 from encoder.progress import track
@@ -170,15 +175,17 @@ def _optimise(
         )
         large = cutter.cut(positions, views, guide.preprocess.size, device)
         small = cutter.cut(positions, views, preprocess.size, device)
-        # Cloned out of inference mode, so that autograd may save it.
-        target = guide.embed_pixels(large).clone().reshape(len(chosen), repeats, -1)
-        own = model(normalise_pixels(small, preprocess)).reshape(len(chosen), repeats, -1)
-        terms = asymmetric_terms(own, target)
+        terms, cosine = compare_views(
+            model,
+            normalise_pixels(small, preprocess),
+            guide.network,
+            # Cloned out of inference mode, so that autograd may save it.
+            guide.pool_pixels(large).clone(),
+            views=repeats,
+        )
         loss = asymmetric_loss(terms, recipe.weights) / len(chosen)
-        with torch.no_grad():
-            figures = {name: float(term) / len(chosen) for name, term in terms.items()}
-            figures["cosine"] = float((own * target).sum(-1).mean())
-        return loss, figures, len(chosen)
+        figures = {name: float(term.detach()) / len(chosen) for name, term in terms.items()}
+        return loss, {**figures, "cosine": cosine}, len(chosen)
 
     model.train()
     settings = recipe.optimisation
@@ -191,6 +198,27 @@ def _optimise(
         drawn = _shuffle(len(images.positions), count, rng)
         loss_of = functools.partial(compute_loss, cutter)
         run_training(steps, drawn, loss_of, groups, settings, log, advance)
+
+
+def compare_views(
+    student: EmbeddingModel, images: Tensor, teacher: EmbeddingModel, aim: Tensor, *, views: int
+) -> tuple[dict[str, Tensor], float]:
+    """Return the terms of the loss, summed over images, and the mean cosine of the vectors.
+
+    `images` are the student's `[images × views, 3, h, w]`, the views of an image together; `aim`
+    are the teacher's features of the same views `[images × views, width]`.
+    """
+
+    def by_image(rows: Tensor) -> Tensor:
+        return rows.reshape(len(rows) // views, views, -1)
+
+    pooled = student.pool_features(student.trunk(images))
+    own = by_image(student.project(pooled))
+    with torch.no_grad():
+        target = by_image(teacher.project(aim))
+    terms = asymmetric_terms(own, target)
+    terms["feature"] = feature_term(by_image(pooled), by_image(aim))
+    return terms, float((own * target).detach().sum(-1).mean())
 
 
 def _shuffle(total: int, count: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:

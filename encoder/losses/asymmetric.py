@@ -1,7 +1,12 @@
 """Asymmetric distillation over the coupled views of each image (Suma & Tolias, 2023, §3.3).
 
-The three terms compare a student's and a teacher's unit vectors of the same views. Relations are
+Three terms compare a student's and a teacher's unit vectors of the same views. Relations are
 over the views of one image, never across images; no labels and no negatives are used.
+
+A fourth term, not the paper's, compares the features before the projection. A trained teacher's
+vectors say little more than the class, so a student can learn the classes in place of the space,
+and errs on classes it has not seen; the features tell more about each image (as in SimKD, Chen et
+al., 2022, which matches features under the teacher's own classifier).
 """
 
 import dataclasses
@@ -9,19 +14,21 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from encoder.errors import PocketlensError
 
 
 @dataclasses.dataclass(frozen=True)
 class AsymmetricWeights:
-    """Weigh the relational terms against the absolute one."""
+    """Weigh the other terms against the absolute one."""
 
     teacher_student: float = 0.7
     student_student: float = 0.7
+    feature: float = 25.0
 
     def __post_init__(self) -> None:
-        for name in ("teacher_student", "student_student"):
+        for name in ("teacher_student", "student_student", "feature"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise PocketlensError(f"weight of the {name} term must not be negative")
 
@@ -54,10 +61,18 @@ def asymmetric_terms(student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
     }
 
 
+def feature_term(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return mean over views of (1 − cos(f_a, g_a))², summed over images.
+
+    `student` and `teacher` are features `[images, views, width]` of any length.
+    """
+    cosine = functional.cosine_similarity(student, teacher, dim=-1)
+    return (1 - cosine).square().mean(dim=1).sum()
+
+
 def asymmetric_loss(terms: dict[str, Tensor], weights: AsymmetricWeights) -> Tensor:
-    """Return the weighted sum of the three terms."""
-    return (
-        terms["absolute"]
-        + weights.teacher_student * terms["teacher_student"]
-        + weights.student_student * terms["student_student"]
+    """Return the sum of the absolute term and of the others, weighted."""
+    others = (
+        weight * terms[name] for name, weight in dataclasses.asdict(weights).items() if weight
     )
+    return sum(others, start=terms["absolute"])

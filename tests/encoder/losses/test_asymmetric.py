@@ -4,7 +4,12 @@ import torch
 from torch.nn import functional
 
 from encoder.errors import PocketlensError
-from encoder.losses.asymmetric import AsymmetricWeights, asymmetric_loss, asymmetric_terms
+from encoder.losses.asymmetric import (
+    AsymmetricWeights,
+    asymmetric_loss,
+    asymmetric_terms,
+    feature_term,
+)
 
 
 def slow_terms(student: np.ndarray, teacher: np.ndarray) -> dict[str, float]:
@@ -40,6 +45,18 @@ def test_terms_equal_the_slow_loop(images: int, views: int) -> None:
     assert {name: float(term) for name, term in found.items()} == pytest.approx(expected, rel=1e-9)
 
 
+def test_the_feature_term_equals_the_slow_loop() -> None:
+    student, teacher = (5 * unit(3, 4, 16, seed=seed) for seed in (8, 9))
+    student[0, 0] *= 2
+    expected = 0.0
+    for b in range(3):
+        for s, t in zip(student[b].numpy(), teacher[b].numpy(), strict=True):
+            cosine = s @ t / np.sqrt((s @ s) * (t @ t))
+            expected += (1 - cosine) ** 2 / 4
+    assert float(feature_term(student, teacher)) == pytest.approx(expected, rel=1e-9)
+    assert float(feature_term(student, 3 * student)) < 1e-20
+
+
 def test_a_single_view_has_no_relations() -> None:
     student, teacher = unit(4, 1, 8, seed=3), unit(4, 1, 8, seed=4)
     terms = asymmetric_terms(student, teacher)
@@ -62,7 +79,7 @@ def test_relations_do_not_cross_images() -> None:
 
 def test_weights_scale_the_terms() -> None:
     terms = {"absolute": torch.tensor(1.0), "teacher_student": torch.tensor(2.0)}
-    terms["student_student"] = torch.tensor(4.0)
-    assert float(asymmetric_loss(terms, AsymmetricWeights(0.5, 0.25))) == 3.0
+    terms |= {"student_student": torch.tensor(4.0), "feature": torch.tensor(8.0)}
+    assert float(asymmetric_loss(terms, AsymmetricWeights(0.5, 0.25, 0.125))) == 4.0
     with pytest.raises(PocketlensError, match="negative"):
         AsymmetricWeights(-1, 0)
