@@ -105,7 +105,7 @@ def measure_training(teacher: Checkpoint, data: Path, work: Path, rounds: int) -
     model = start_student(teacher, recipe).train()
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    aim = guide.pool_pixels(large).clone()
+    aim = guide.extract_features(large).clone()
 
     def step() -> None:
         images = normalise_pixels(small, teacher.preprocess)

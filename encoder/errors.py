@@ -17,7 +17,7 @@ def first_line(error: Exception) -> str:
 
 
 _EXTRAS = {
-    "torch": ("torch", "timm", "safetensors", "threadpoolctl"),
+    "torch": ("torch", "timm", "safetensors"),
     "train": ("torch", "timm", "pytorch_metric_learning"),
     "export": ("torch", "timm", "onnx", "onnxscript"),
     "server": ("faiss",),

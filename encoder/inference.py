@@ -50,17 +50,20 @@ class Inference:
     def embed_pixels(self, pixels: Tensor) -> Tensor:
         """Embed uint8 `[n, h, w, 3]` to float32 `[n, dim]`."""
         with torch.inference_mode():
-            return self.network.project(self.pool_pixels(pixels))
+            return self.network.project(self.extract_features(pixels))
 
-    def pool_pixels(self, pixels: Tensor) -> Tensor:
-        """Map uint8 `[n, h, w, 3]` to the features before the projection, float32 `[n, width]`."""
+    def extract_features(self, pixels: Tensor) -> Tensor:
+        """Map uint8 `[n, h, w, 3]` to the features before the projection, float32 `[n, width]`.
+
+        Made in inference mode: clone them before autograd saves them.
+        """
         count = len(pixels)
         if self.device.type == "cpu":
             count = max(1, _CACHED_PIXELS // (pixels.shape[1] * pixels.shape[2]))
         with torch.inference_mode():
-            return torch.cat([self._pool_chunk(chunk) for chunk in torch.split(pixels, count)])
+            return torch.cat([self._extract_chunk(chunk) for chunk in torch.split(pixels, count)])
 
-    def _pool_chunk(self, pixels: Tensor) -> Tensor:
+    def _extract_chunk(self, pixels: Tensor) -> Tensor:
         enabled = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
             features = self.network.trunk(normalise_pixels(pixels, self.preprocess))

@@ -75,7 +75,7 @@ class EmbeddingModel(nn.Module):
         return self.project(self.pool_features(self.trunk(images)))
 
     def pool_features(self, features: Tensor) -> Tensor:
-        """Pool the trunk's features `[n, width, h, w]` to `[n, width]`, of mean 0 and variance 1.
+        """Pool the trunk's features `[n, width, h, w]` to `[n, width]`, mean 0 and variance 1 each.
 
         Apart from the trunk, because this part and the next are kept in fp32: normalised in
         bfloat16, vectors are off unit length by a quarter of a per cent.

@@ -180,7 +180,7 @@ def _optimise(
             normalise_pixels(small, preprocess),
             guide.network,
             # Cloned out of inference mode, so that autograd may save it.
-            guide.pool_pixels(large).clone(),
+            guide.extract_features(large).clone(),
             views=repeats,
         )
         loss = asymmetric_loss(terms, recipe.weights) / len(chosen)

@@ -5,11 +5,11 @@ a query's best; later scores are compared with that once, and only the few that 
 again. A guess that was too high is found out by the count, and the query is searched without one.
 """
 
-import collections
 import concurrent.futures
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,12 @@ Keys = NDArray[np.uint64]
 # Scores of a block of queries against a tile: 16 MB a core.
 BLOCK_ROWS = 1024
 TILE_COLUMNS = 4096
-# A block, one a core, keeps at most this many neighbours in all: 100 MB.
+# The blocks at work, one a core, keep at most this many neighbours in all: 350 MB at the most.
 _KEPT_CELLS = 1 << 23
 # Candidates gather up to twice what is kept and this many before they are cut back.
 _SPARE_KEYS = 1 << 20
+# One search at a time limits the threads of products, else the limits end in any order.
+_PRODUCTS = threading.Lock()
 # Standard deviations between the number of the best expected in the sample and the number feared.
 _SAFETY = 4.0
 
@@ -48,7 +50,13 @@ def find_neighbours(
 
     Equal scores rank by lower index, also between copies of one vector. `own` is each query's row
     in the database, which is left out. Where the database has fewer rows, all are returned.
+
+    Raises:
+        ValueError: when the database is empty, or no neighbours are asked for.
     """
+    queries, database = np.asarray(queries, np.float32), np.asarray(database, np.float32)
+    if count < 1 or not len(database):
+        raise ValueError(f"{count} neighbours of {len(database)} rows cannot be found")
     distinct, place = share_copies(database)
     copies = None if place is None else Copies.list(place)
     asked = count + int(own is not None)
@@ -64,26 +72,15 @@ def find_neighbours(
             indices, scores = _leave_out(indices, scores, own[rows])
         return Neighbours(rows, indices[:, :limit], scores[:, :limit])
 
-    yield from _map_in_order(find, range(0, len(queries), search.block))
-
-
-def _map_in_order(find: Callable[[int], Neighbours], starts: range) -> Iterator[Neighbours]:
-    """Yield the results of all starts in order, one at work on each core.
-
-    Each product keeps to its own core: that takes no waiting for one another.
-    """
+    starts = range(0, len(queries), search.block)
     cores = count_cores()
-    waiting: collections.deque[concurrent.futures.Future[Neighbours]] = collections.deque()
-    with (
-        threadpool_limits(1, user_api="blas"),
-        concurrent.futures.ThreadPoolExecutor(cores) as pool,
-    ):
-        for start in starts:
-            waiting.append(pool.submit(find, start))
-            if len(waiting) > cores:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    with concurrent.futures.ThreadPoolExecutor(cores) as pool:
+        for at in range(0, len(starts), cores):
+            # A block to each core, its products on that core alone: none waits for another. The
+            # limit is the process's, so it ends before anything is yielded.
+            with _PRODUCTS, threadpool_limits(1, user_api="blas"):
+                found = list(pool.map(find, starts[at : at + cores]))
+            yield from found
 
 
 def _leave_out(indices: Indices, scores: Vectors, own: Indices) -> tuple[Indices, Vectors]:
@@ -95,7 +92,8 @@ def _leave_out(indices: Indices, scores: Vectors, own: Indices) -> tuple[Indices
 class _Search:
     """Find the best `count` columns of blocks of queries in one database.
 
-    Tiles are every so-many-th column, so that the first is a fair sample of all of them.
+    Tiles are every so-many-th column, so that the first is a fair sample of all of them, unless
+    their order has that very period: then every block is searched twice.
     """
 
     def __init__(self, database: Vectors, count: int) -> None:
@@ -104,7 +102,7 @@ class _Search:
         self._tiles = -(-len(database) // TILE_COLUMNS)
         # A key has room for so many rows.
         most = max(1, min(BLOCK_ROWS, (1 << (32 - self._bits)) - 1))
-        self.block = max(1, min(most, _KEPT_CELLS // count))
+        self.block = max(1, min(most, _KEPT_CELLS // (count * count_cores())))
         sample = len(database[:: self._tiles])
         expected = count * sample / len(database)
         rank = math.ceil(expected + _SAFETY * (math.sqrt(expected) + 1))
@@ -167,7 +165,9 @@ class _Kept:
 
     def _cut(self) -> Indices:
         """Cut every row back to its best, and ask as much of later columns; return the counts."""
-        keys = np.sort(np.concatenate(self._keys)) if self._keys else np.empty(0, np.uint64)
+        keys = np.concatenate([np.empty(0, np.uint64), *self._keys])
+        self._keys = []
+        keys.sort()
         bounds = np.searchsorted(keys, self._tops)
         counts = np.diff(bounds)
         full = counts >= self._count

@@ -17,8 +17,15 @@ from encoder.datasets.table import ImageTable
 from encoder.errors import PocketlensError
 from encoder.evaluate import evaluate_checkpoints
 from encoder.inference import prepare_inference
+from encoder.losses.asymmetric import AsymmetricWeights, asymmetric_terms
 from encoder.model import Architecture
-from encoder.student import StudentRecipe, distil_student, measure_alignment, training_images
+from encoder.student import (
+    StudentRecipe,
+    compare_views,
+    distil_student,
+    measure_alignment,
+    training_images,
+)
 from encoder.teacher import TeacherRecipe, train_teacher
 from encoder.training import MetricLog, Optimisation, parameter_groups, run_training
 from encoder.views import ViewRecipe
@@ -88,6 +95,56 @@ def test_distilling_brings_the_student_nearer_and_keeps_the_space(
         "student 32, symmetric",
     ]
     assert all(row.queries == len(table.split("test")) for row in rows)
+
+
+def test_views_are_compared_image_by_image(teacher: Checkpoint, student: Checkpoint) -> None:
+    """Against the whole models and a slow loop; only the student learns."""
+    generator = torch.Generator().manual_seed(0)
+    small = torch.randn(6, 3, 32, 32, generator=generator)
+    large = torch.randint(0, 256, (6, 64, 64, 3), generator=generator, dtype=torch.uint8)
+    guide = prepare_inference(teacher)
+    aim = guide.extract_features(large).clone()
+    terms, cosine = compare_views(student.model, small, guide.network, aim, views=3)
+    own, target = student.model(small).detach(), guide.embed_pixels(large)
+    assert cosine == pytest.approx(float((own * target).sum(-1).mean()), abs=1e-5)
+    whole = asymmetric_terms(own.reshape(2, 3, -1), target.reshape(2, 3, -1))
+    for name, term in whole.items():
+        assert float(terms[name].detach()) == pytest.approx(float(term), rel=1e-4, abs=1e-6)
+    features = student.model.pool_features(student.model.trunk(small)).detach()
+    slow = sum(
+        (1 - float(f @ g) / float(f.norm() * g.norm())) ** 2 / 3
+        for f, g in zip(features, aim, strict=True)
+    )
+    assert float(terms["feature"].detach()) == pytest.approx(slow, rel=1e-4)
+    terms["feature"].backward()  # type: ignore[no-untyped-call]
+    assert all(weight.grad is None for weight in guide.network.parameters())
+    student.model.zero_grad(set_to_none=True)
+
+
+def test_the_feature_term_changes_what_is_learnt(
+    table: ImageTable, trained: Path, tmp_path: Path
+) -> None:
+    teacher = load_checkpoint(trained)
+    quick = Optimisation(epochs=0.5, lr=1e-4)
+    encoders = set()
+    for weight in (0.0, 25.0):
+        recipe = StudentRecipe(
+            size=32, images=8, optimisation=quick, weights=AsymmetricWeights(feature=weight)
+        )
+        made, _ = distil_student(teacher, table, recipe, tmp_path / str(weight))
+        assert made.provenance["recipe"]["weights"]["feature"] == weight
+        encoders.add(made.encoder)
+    assert len(encoders) == 2
+
+
+def test_features_and_vectors_agree_over_chunks(teacher: Checkpoint) -> None:
+    pixels = torch.randint(0, 256, (9, 448, 448, 3), dtype=torch.uint8)
+    guide = prepare_inference(teacher)
+    features = guide.extract_features(pixels)
+    assert features.shape == (9, 1280)
+    with torch.inference_mode():
+        assert torch.equal(guide.network.project(features), guide.embed_pixels(pixels))
+    assert float(features.mean()) == pytest.approx(0, abs=1e-5)
 
 
 def test_labels_are_not_used_in_distilling(

@@ -60,3 +60,23 @@ def test_answers_that_do_not_fit_are_refused(answers: list[object]) -> None:
         measure_index_recall(
             np.eye(3, dtype=np.float32)[:1], np.eye(3, dtype=np.float32), np.array(answers)
         )
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_the_length_of_the_vectors_does_not_matter(vectors: np.ndarray, scale: float) -> None:
+    queries = vectors[:20]
+    worst = np.argsort(queries @ vectors.T, axis=1)[:, :5]
+    scaled = np.float32(scale)
+    assert not measure_index_recall(scaled * queries, scaled * vectors, worst).any()
+    best = np.argsort(-(queries @ vectors.T), axis=1)[:, :5]
+    assert (measure_index_recall(scaled * queries, scaled * vectors, best) == 1).all()
+
+
+def test_nothing_to_find_and_broken_vectors_are_refused() -> None:
+    one = np.ones((1, 2), np.float32)
+    with pytest.raises(PocketlensError, match="no neighbours to find"):
+        measure_index_recall(one, one[:0], np.array([[-1]]))
+    with pytest.raises(PocketlensError, match="no neighbours to find"):
+        measure_index_recall(one, one, np.array([[0]]), own=np.array([0]))
+    with pytest.raises(PocketlensError, match="finite"):
+        measure_index_recall(one * np.nan, one, np.array([[0]]))
