@@ -18,11 +18,11 @@ SEED = 0
 SETS = {
     "cars": {
         "teacher": "--epochs 10 --lr 5e-4 --small-size 112",
-        "student": "--epochs 5 --lr 2e-4 --with-validation",
+        "student": "--epochs 6 --lr 2e-4 --with-validation",
     },
     "cub": {
         "teacher": "--epochs 7 --lr 2e-4 --small-size 112",
-        "student": "--epochs 4 --lr 2e-4 --with-validation",
+        "student": "--epochs 10 --lr 2e-4 --with-validation",
     },
 }
 ROWS = {
