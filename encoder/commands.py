@@ -283,7 +283,7 @@ def _print_harmed(harmed: "Sequence[HarmedRow]") -> None:
         print(f"\n{harmed[0].row.name}: R@1 and MAP@R with harmed queries")
     for entry in harmed:
         row = entry.row
-        half = (row.intervals["r1"].high - row.intervals["r1"].low) / 2
+        half = row.intervals["r1"].half
         shown = f"{row.figures['r1']:6.1f} ±{half:4.1f} {row.figures['map_at_r']:6.1f}"
         print(f"  {entry.corruption:<15}{entry.strength:>8g}{shown}")
 
@@ -324,7 +324,7 @@ def _print_rows(rows: "Sequence[EvaluationRow]") -> None:
     print(" " * width + "".join(f"{figure_title(name):>8}" for name in names))
     for row in rows:
         print(row.name.ljust(width) + "".join(f"{row.figures[name]:8.1f}" for name in names))
-        half = [(row.intervals[n].high - row.intervals[n].low) / 2 for n in names]
+        half = [row.intervals[n].half for n in names]
         print(" " * width + "".join(f"   ±{value:4.1f}" for value in half))
     shown = rows[0]
     note = f"{shown.queries} queries; ± is half of the 95 % bootstrap interval"

@@ -22,6 +22,11 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def half(self) -> float:
+        """Return half of the width."""
+        return (self.high - self.low) / 2
+
 
 def intervals_to_json(intervals: dict[str, Interval]) -> dict[str, dict[str, float]]:
     """Return named intervals as plain JSON values."""

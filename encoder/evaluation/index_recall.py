@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.errors import PocketlensError
-from encoder.evaluation.metrics import Figures, Labels, Vectors
+from encoder.evaluation.metrics import Figures, Labels, Vectors, require_finite
 from encoder.evaluation.neighbours import find_neighbours
 
 # Two ways to sum one product differ by this share of the vectors' lengths.
@@ -35,8 +35,7 @@ def measure_index_recall(
         raise PocketlensError(f"answers name rows outside a database of {len(database)}")
     if len(database) <= int(own is not None):
         raise PocketlensError(f"a database of {len(database)} has no neighbours to find")
-    if not (np.isfinite(queries).all() and np.isfinite(database).all()):
-        raise PocketlensError("the vectors to search with are not all finite numbers")
+    require_finite(queries, database)
     recall = np.zeros(len(queries))
     for found in find_neighbours(queries, database, answers.shape[1], own=own):
         named = np.sort(answers[found.rows], axis=1)

@@ -46,6 +46,12 @@ class Retrieval:
         return {name: 100 * float(values.mean()) for name, values in self.figures().items()}
 
 
+def require_finite(*vectors: Vectors) -> None:
+    """Raise `PocketlensError` where a vector to search with has a number that is not finite."""
+    if not all(np.isfinite(each).all() for each in vectors):
+        raise PocketlensError("the vectors to search with are not all finite numbers")
+
+
 def figure_title(name: str) -> str:
     """Return how a table heads a figure: R@1, R-prec, MAP@R, mAP."""
     titles = {"r_precision": "R-prec", "map_at_r": "MAP@R", "map": "mAP"}
@@ -71,8 +77,7 @@ def measure_retrieval(
     Raises:
         PocketlensError: when no query has a relevant item, or a vector is not finite.
     """
-    if not (np.isfinite(queries).all() and np.isfinite(database).all()):
-        raise PocketlensError("the vectors to search with are not all finite numbers")
+    require_finite(queries, database)
     counts = np.bincount(database_labels, minlength=int(query_labels.max(initial=0)) + 1)
     relevant = counts[query_labels] - int(same_images)
     answered = np.flatnonzero(relevant > 0)

@@ -15,16 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from encoder.evaluation.copies import Copies, expand_copies, share_copies
+from encoder.evaluation.copies import Copies, Indices, Vectors, expand_copies, share_copies
 from encoder.memory import count_cores
 
-Vectors = NDArray[np.float32]
-Indices = NDArray[np.int64]
 Keys = NDArray[np.uint64]
 # Scores of a block of queries against a tile: 16 MB a core.
 BLOCK_ROWS = 1024
 TILE_COLUMNS = 4096
-# The blocks at work, one a core, keep at most this many neighbours in all: 350 MB at the most.
+# The blocks at work, one a core, keep at most this many neighbours in all, of about 40 bytes each.
 _KEPT_CELLS = 1 << 23
 # Candidates gather up to twice what is kept and this many before they are cut back.
 _SPARE_KEYS = 1 << 20
