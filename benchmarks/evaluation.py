@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from encoder.backbones import DEFAULT_TRUNK, build_trunk, input_statistics, load_imagenet
 from encoder.datasets.splits import SplitRule, read_table, split_classes
-from encoder.embed import embed_all
+from encoder.embed import Embedder, embed_all
 from encoder.evaluation.metrics import Labels, Vectors, rank_whole
 from encoder.evaluation.neighbours import BLOCK_ROWS, TILE_COLUMNS, find_neighbours
 from encoder.evaluation.protocol import EncodedSet, evaluate_pair
@@ -119,7 +119,7 @@ def measure_off_the_shelf(data: Path, sizes: tuple[int, ...]) -> dict[str, float
                 return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
             with track(f"{name} at {size}", 2 * len(table)) as advance:
-                own = embed_all(table.sources(), preprocess, embed, advance=advance)
+                own = embed_all(table.sources(), preprocess, Embedder(embed), advance=advance)
                 squashed = []
                 for start in range(0, len(table), 32):
                     files = table.files()[start : start + 32]

@@ -84,9 +84,11 @@ def train_teacher(
     images_per_class: Annotated[int, typer.Option(help="Images of a class in a batch.")] = 4,
     temperature: Annotated[float, typer.Option(help="Of the normalised softmax.")] = 0.07,
     small_size: Annotated[
-        int, typer.Option(help="Size of the coming student, taught along; 0 for none. Saves time.")
+        int, typer.Option(help="Size of the coming student, taught along; 0 for none.")
     ] = 0,
-    small_share: Annotated[float, typer.Option(help="Share of the steps at that size.")] = 0.5,
+    agreement: Annotated[
+        float, typer.Option(help="Weight of both sizes' vectors being the same.")
+    ] = 10.0,
     test_share: TestShare = None,
     test_classes: Annotated[
         Path | None, typer.Option(help="Text file naming the test classes, one a line.")
@@ -131,7 +133,7 @@ def train_teacher(
         size=size,
         fit=fit,
         small_size=small_size,
-        small_share=small_share,
+        agreement=agreement,
         optimisation=Optimisation(epochs=epochs, lr=lr),
         batch=batch,
         images_per_class=images_per_class,

@@ -1,13 +1,15 @@
 """The only batch pipeline: read → decode → batch → embed, with bad images set aside.
 
-On a CPU the phases alternate, each on all cores: decoding and the network would otherwise take
-cores from each other. On an accelerator the next batches are prepared while one is embedded.
+On a CPU every core decodes and embeds batches of its own: nothing waits for another core. On an
+accelerator all cores decode, and the next batches are prepared while one is embedded.
 """
 
 import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,21 @@ from encoder.preprocess import Pixels, Preprocess, prepare
 
 Vectors = NDArray[np.float32]
 Embed = Callable[[Pixels], Vectors]
+_Work = TypeVar("_Work")
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedder:
+    """Hold the function that embeds a batch, and how it shares the machine with decoding.
+
+    `embed` maps uint8 `[n, size, size, 3]` to float32 `[n, dim]`. Where `one_core` is given, many
+    threads call it at once inside that context, which keeps each of them to one core. Else it runs
+    alone, while `batches_ahead` further batches are prepared.
+    """
+
+    embed: Embed
+    one_core: Callable[[], AbstractContextManager[None]] | None = None
+    batches_ahead: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,35 +70,55 @@ def prepare_file(
 def embed_files(
     files: Sequence[Source],
     preprocess: Preprocess,
-    embed: Embed,
+    embedder: Embedder,
     *,
     batch_size: int = 32,
-    batches_ahead: int = 0,
     alter: Callable[[Pixels], Pixels] | None = None,
 ) -> Iterator[EmbeddedBatch]:
     """Embed files in order, a batch at a time; memory does not grow with their number.
 
-    `embed` maps uint8 `[n, size, size, 3]` to float32 `[n, dim]`. Unreadable images appear in
-    `quarantined` and have no vector. `alter` changes each decoded picture before it is resized.
+    Unreadable images appear in `quarantined` and have no vector. `alter` changes each decoded
+    picture before it is resized.
     """
-    with ThreadPoolExecutor(count_cores()) as pool:
-        chunks = (
-            range(at, min(at + batch_size, len(files))) for at in range(0, len(files), batch_size)
-        )
 
-        def submit(chunk: range) -> list[Future[Pixels]]:
-            return [
-                pool.submit(prepare_file, files[position], preprocess, alter) for position in chunk
-            ]
+    def decode(position: int) -> Pixels | BadImageError:
+        try:
+            return prepare_file(files[position], preprocess, alter)
+        except BadImageError as error:
+            return error
 
-        for chunk, futures in _ahead(chunks, submit, batches_ahead):
-            yield _embed_chunk(files, chunk, futures, embed)
+    def start_decoding(chunk: range) -> list[Future[Pixels | BadImageError]]:
+        return [pool.submit(decode, position) for position in chunk]
+
+    def start_embedding(chunk: range) -> Future[EmbeddedBatch]:
+        return pool.submit(_embed_chunk, files, chunk, map(decode, chunk), embedder.embed)
+
+    cores = count_cores()
+    pool = ThreadPoolExecutor(cores)
+    try:
+        if embedder.one_core is None:
+            chunks = _divide(len(files), batch_size)
+            for chunk, images in _ahead(chunks, start_decoding, embedder.batches_ahead):
+                decoded = (image.result() for image in images)
+                yield _embed_chunk(files, chunk, decoded, embedder.embed)
+        else:
+            # Few files: every core its share.
+            chunks = _divide(len(files), min(batch_size, max(1, -(-len(files) // cores))))
+            with embedder.one_core():
+                for _, batch in _ahead(chunks, start_embedding, 2 * cores):
+                    yield batch.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _divide(count: int, size: int) -> Iterator[range]:
+    return (range(first, min(first + size, count)) for first in range(0, count, size))
 
 
 def _ahead(
-    chunks: Iterable[range], submit: Callable[[range], list[Future[Pixels]]], count: int
-) -> Iterator[tuple[range, list[Future[Pixels]]]]:
-    waiting: collections.deque[tuple[range, list[Future[Pixels]]]] = collections.deque()
+    chunks: Iterable[range], submit: Callable[[range], _Work], count: int
+) -> Iterator[tuple[range, _Work]]:
+    waiting: collections.deque[tuple[range, _Work]] = collections.deque()
     for chunk in chunks:
         waiting.append((chunk, submit(chunk)))
         if len(waiting) > count:
@@ -90,15 +127,18 @@ def _ahead(
 
 
 def _embed_chunk(
-    files: Sequence[Source], chunk: range, futures: list[Future[Pixels]], embed: Embed
+    files: Sequence[Source],
+    chunk: range,
+    decoded: Iterable[Pixels | BadImageError],
+    embed: Embed,
 ) -> EmbeddedBatch:
     images, positions, quarantined = [], [], []
-    for position, future in zip(chunk, futures, strict=True):
-        try:
-            images.append(future.result())
+    for position, image in zip(chunk, decoded, strict=True):
+        if isinstance(image, BadImageError):
+            quarantined.append(Quarantined(position, str(files[position]), str(image)))
+        else:
+            images.append(image)
             positions.append(position)
-        except BadImageError as error:
-            quarantined.append(Quarantined(position, str(files[position]), str(error)))
     vectors = embed(np.stack(images)) if images else np.empty((0, 0), np.float32)
     return EmbeddedBatch(np.array(positions, np.int64), vectors, tuple(quarantined))
 
@@ -106,23 +146,15 @@ def _embed_chunk(
 def embed_all(
     files: Sequence[Source],
     preprocess: Preprocess,
-    embed: Embed,
+    embedder: Embedder,
     *,
     advance: Callable[[int], None] = lambda count: None,
     batch_size: int = 32,
-    batches_ahead: int = 0,
     alter: Callable[[Pixels], Pixels] | None = None,
 ) -> EmbeddedBatch:
     """Embed files into memory; as `embed_files`, gathered into one batch."""
     batches = []
-    for batch in embed_files(
-        files,
-        preprocess,
-        embed,
-        batch_size=batch_size,
-        batches_ahead=batches_ahead,
-        alter=alter,
-    ):
+    for batch in embed_files(files, preprocess, embedder, batch_size=batch_size, alter=alter):
         batches.append(batch)
         advance(len(batch.positions) + len(batch.quarantined))
     filled = [batch.vectors for batch in batches if len(batch.positions)]

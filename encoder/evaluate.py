@@ -25,7 +25,7 @@ from encoder.evaluation.protocol import (
     evaluate_pair,
 )
 from encoder.evaluation.robustness import STRENGTHS, corrupt
-from encoder.inference import embed_with
+from encoder.inference import prepare_inference
 from encoder.preprocess import Pixels, Preprocess
 from encoder.progress import track
 from encoder.space import require_same_space
@@ -173,8 +173,8 @@ def _encode(
     files = test.sources()
     with track(f"encoding {len(files)} test images at {preprocess.size}", len(files)) as advance:
         resized = dataclasses.replace(checkpoint, preprocess=preprocess)
-        embed = embed_with(resized, precision=precision)
-        embedded = embed_all(files, preprocess, embed, advance=advance, alter=alter)
+        embedder = prepare_inference(resized, precision=precision).embedder
+        embedded = embed_all(files, preprocess, embedder, advance=advance, alter=alter)
     roles = np.array([test.rows[position].role for position in embedded.positions])
     encoded = EncodedSet(
         embedded.vectors,

@@ -1,13 +1,15 @@
 """Run a checkpoint's network at its fastest: folded, channels-last, bfloat16 where it pays."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from encoder.checkpoint import Checkpoint
-from encoder.embed import Embed, Vectors
+from encoder.embed import Embedder, Vectors
 from encoder.errors import PocketlensError
 from encoder.memory import count_cores, has_fast_bfloat16
 from encoder.model import Architecture, EmbeddingModel, fold_for_inference
@@ -41,6 +43,13 @@ class Inference:
     preprocess: Preprocess
     precision: Precision
     device: torch.device
+
+    @property
+    def embedder(self) -> Embedder:
+        """Return how batches of files are embedded: every CPU core its own, or an accelerator."""
+        if self.device.type == "cpu":
+            return Embedder(self.embed_images, one_core=keep_to_one_core)
+        return Embedder(self.embed_images, batches_ahead=2)
 
     def embed_images(self, images: Pixels) -> Vectors:
         """Embed uint8 `[n, size, size, 3]` at this preprocessing's size to float32 `[n, dim]`."""
@@ -96,6 +105,12 @@ def prepare_network(
     return Inference(network, preprocess, choose_precision(precision), device)
 
 
-def embed_with(checkpoint: Checkpoint, *, precision: str = "fp32") -> Embed:
-    """Return the function that embeds prepared images with this checkpoint."""
-    return prepare_inference(checkpoint, precision=precision).embed_images
+@contextlib.contextmanager
+def keep_to_one_core() -> Iterator[None]:
+    """Keep torch's work to the thread that asks for it, in this thread and in those it starts."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

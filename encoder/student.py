@@ -20,7 +20,7 @@ from encoder.embed import Quarantined, embed_all
 from encoder.errors import PocketlensError
 from encoder.image_cache import DecodedImages, open_images
 from encoder.images import Source
-from encoder.inference import Inference, embed_with, normalise_pixels, prepare_inference
+from encoder.inference import Inference, normalise_pixels, prepare_inference
 from encoder.losses.asymmetric import (
     AsymmetricWeights,
     asymmetric_loss,
@@ -235,8 +235,8 @@ def measure_alignment(
     student: Checkpoint, teacher: Checkpoint, files: list[Source]
 ) -> Alignment | None:
     """Measure the cosine of both vectors of the same whole images; None where none can be read."""
-    own = embed_all(files, student.preprocess, embed_with(student))
-    reference = embed_all(files, teacher.preprocess, embed_with(teacher))
+    own = embed_all(files, student.preprocess, prepare_inference(student).embedder)
+    reference = embed_all(files, teacher.preprocess, prepare_inference(teacher).embedder)
     common, first, second = np.intersect1d(own.positions, reference.positions, return_indices=True)
     if not len(common):
         return None

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from encoder.embed import Embed, EmbeddedBatch, Quarantined, Vectors, embed_files
+from encoder.embed import EmbeddedBatch, Embedder, Quarantined, Vectors, embed_files
 from encoder.errors import BadImageError, require_extra
 from encoder.images import Source
 from encoder.memory import count_cores
@@ -16,8 +16,6 @@ from encoder.preprocess import Preprocess
 from encoder.space import EmbeddingSpace
 from export.runtime import QueryEncoder
 
-# Measured on two cores: smaller loses speed, larger does not gain any.
-_TORCH_BATCH = 32
 _CHUNK = 256
 
 
@@ -60,8 +58,7 @@ def _open_checkpoint(path: Path, precision: str) -> DatabaseEncoder:
         space=checkpoint.space,
         encoder=checkpoint.encoder_at(inference.precision),
         preprocess=checkpoint.preprocess,
-        embed=inference.embed_images,
-        batches_ahead=0 if inference.device.type == "cpu" else 2,
+        embedder=inference.embedder,
     )
 
 
@@ -72,18 +69,11 @@ class CheckpointEncoder:
     space: EmbeddingSpace
     encoder: str
     preprocess: Preprocess
-    embed: Embed
-    batches_ahead: int
+    embedder: Embedder
 
     def encode_files(self, files: Sequence[Source]) -> Iterator[EmbeddedBatch]:
         """Encode files in order; unreadable ones are set aside."""
-        return embed_files(
-            files,
-            self.preprocess,
-            self.embed,
-            batch_size=_TORCH_BATCH,
-            batches_ahead=self.batches_ahead,
-        )
+        return embed_files(files, self.preprocess, self.embedder)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,14 +1,18 @@
 """Tests of the batch pipeline."""
 
+import contextlib
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from encoder import embed as pipeline
-from encoder.embed import Vectors, embed_all, embed_files, prepare_file
+from encoder.embed import Embedder, Vectors, embed_all, embed_files, prepare_file
 from encoder.images import decode_image
 from encoder.preprocess import Pixels, Preprocess, prepare
 
@@ -30,34 +34,44 @@ def mean_colour(images: Pixels) -> Vectors:
     return images.mean(axis=(1, 2), dtype=np.float32)
 
 
+# Alone, on an accelerator, and every core its own batches.
+EMBEDDERS = [
+    Embedder(mean_colour),
+    Embedder(mean_colour, batches_ahead=2),
+    Embedder(mean_colour, one_core=contextlib.nullcontext),
+]
+each_way = pytest.mark.parametrize("embedder", EMBEDDERS, ids=["alone", "ahead", "each-core"])
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "count_cores", lambda: 2)
+
+
 def expected(positions: list[int]) -> list[list[float]]:
     return [[20.0 * number, number, 255.0 - number] for number in positions]
 
 
-@pytest.mark.parametrize("batches_ahead", [0, 2, 50])
+@each_way
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 32])
-def test_order_is_kept(files: list[Path], batch_size: int, batches_ahead: int) -> None:
-    embedded = embed_all(
-        files, PREPROCESS, mean_colour, batch_size=batch_size, batches_ahead=batches_ahead
-    )
+def test_order_is_kept(files: list[Path], batch_size: int, embedder: Embedder) -> None:
+    embedded = embed_all(files, PREPROCESS, embedder, batch_size=batch_size)
     assert embedded.positions.tolist() == list(range(COUNT))
     assert embedded.positions.dtype == np.int64
     assert embedded.vectors.tolist() == expected(list(range(COUNT)))
     assert embedded.quarantined == ()
 
 
-@pytest.mark.parametrize("batches_ahead", [0, 2])
+@each_way
 def test_order_is_kept_where_the_first_images_take_longest(
-    files: list[Path], batches_ahead: int, monkeypatch: pytest.MonkeyPatch
+    files: list[Path], embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(file: Path, preprocess: Preprocess, alter: None) -> Pixels:
         time.sleep(0.003 * (COUNT - int(file.stem)))
         return prepare_file(file, preprocess)
 
     monkeypatch.setattr(pipeline, "prepare_file", slow)
-    batches = list(
-        embed_files(files, PREPROCESS, mean_colour, batch_size=3, batches_ahead=batches_ahead)
-    )
+    batches = list(embed_files(files, PREPROCESS, embedder, batch_size=3))
     assert [batch.positions.tolist() for batch in batches] == [
         [0, 1, 2],
         [3, 4, 5],
@@ -69,15 +83,15 @@ def test_order_is_kept_where_the_first_images_take_longest(
     )
 
 
-@pytest.mark.parametrize("batches_ahead", [0, 2])
+@each_way
 def test_bad_images_are_set_aside_with_their_positions(
-    files: list[Path], batches_ahead: int
+    files: list[Path], embedder: Embedder
 ) -> None:
     # The second batch of three holds nothing that can be read.
     for number in (0, 3, 4, 5, 10):
         files[number].write_bytes(b"no picture")
     files[7].unlink()
-    embedded = embed_all(files, PREPROCESS, mean_colour, batch_size=3, batches_ahead=batches_ahead)
+    embedded = embed_all(files, PREPROCESS, embedder, batch_size=3)
     good = [1, 2, 6, 8, 9]
     assert embedded.positions.tolist() == good
     assert embedded.vectors.tolist() == expected(good)
@@ -88,14 +102,14 @@ def test_bad_images_are_set_aside_with_their_positions(
     assert ["no such file" in entry.reason for entry in bad] == [False] * 4 + [True, False]
 
 
-def test_batches_ahead_change_nothing(files: list[Path]) -> None:
+@pytest.mark.parametrize("embedder", EMBEDDERS[1:], ids=["ahead", "each-core"])
+def test_every_way_gives_the_same(files: list[Path], embedder: Embedder) -> None:
     files[4].write_bytes(b"")
-    alone, ahead = (
-        list(embed_files(files, PREPROCESS, mean_colour, batch_size=2, batches_ahead=count))
-        for count in (0, 2)
+    alone, shared = (
+        list(embed_files(files, PREPROCESS, way, batch_size=2)) for way in (EMBEDDERS[0], embedder)
     )
-    assert len(alone) == len(ahead) == 6
-    for one, other in zip(alone, ahead, strict=True):
+    assert len(alone) == len(shared) == 6
+    for one, other in zip(alone, shared, strict=True):
         assert np.array_equal(one.positions, other.positions)
         assert np.array_equal(one.vectors, other.vectors)
         assert one.quarantined == other.quarantined
@@ -113,29 +127,73 @@ def test_only_so_many_batches_are_prepared_ahead(
         return real(file, preprocess)
 
     monkeypatch.setattr(pipeline, "prepare_file", record)
-    batches = embed_files(files, PREPROCESS, mean_colour, batch_size=2, batches_ahead=batches_ahead)
+    embedder = Embedder(mean_colour, batches_ahead=batches_ahead)
+    batches = embed_files(files, PREPROCESS, embedder, batch_size=2)
     next(batches)
     time.sleep(0.05)
     assert max(begun) < 2 * (1 + batches_ahead)
     batches.close()
 
 
-@pytest.mark.parametrize("batches_ahead", [0, 2])
-def test_nothing_in_nothing_out(batches_ahead: int) -> None:
-    embedded = embed_all([], PREPROCESS, mean_colour, batches_ahead=batches_ahead)
+def test_every_core_embeds_within_the_context_and_few_files_are_shared_out(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "count_cores", lambda: 3)
+    inside: list[bool] = []
+    sizes: list[int] = []
+    gate = threading.Barrier(3, timeout=10)
+
+    @contextlib.contextmanager
+    def one_core() -> Iterator[None]:
+        inside.append(True)
+        yield
+        inside.pop()
+
+    def embed(images: Pixels) -> Vectors:
+        assert inside
+        gate.wait()  # passes only where three threads are here at once
+        sizes.append(len(images))
+        return mean_colour(images)
+
+    embedded = embed_all(files, PREPROCESS, Embedder(embed, one_core=one_core))
+    assert embedded.vectors.tolist() == expected(list(range(COUNT)))
+    assert sorted(sizes) == [3, 4, 4]
+    assert not inside
+
+
+def test_work_that_is_no_longer_wanted_is_not_done(files: list[Path]) -> None:
+    embedded: list[int] = []
+
+    def embed(images: Pixels) -> Vectors:
+        embedded.append(len(images))
+        time.sleep(0.02)
+        return mean_colour(images)
+
+    batches = embed_files(
+        files, PREPROCESS, Embedder(embed, one_core=contextlib.nullcontext), batch_size=1
+    )
+    next(batches)
+    batches.close()
+    assert len(embedded) < 6
+
+
+@each_way
+def test_nothing_in_nothing_out(embedder: Embedder) -> None:
+    embedded = embed_all([], PREPROCESS, embedder)
     assert embedded.positions.shape == (0,)
     assert embedded.positions.dtype == np.int64
     assert len(embedded.vectors) == 0
     assert embedded.quarantined == ()
 
 
-def test_nothing_but_bad_images(files: list[Path]) -> None:
+@pytest.mark.parametrize("one_core", [None, contextlib.nullcontext])
+def test_nothing_but_bad_images(files: list[Path], one_core: Any) -> None:
     def refuse(images: Pixels) -> Vectors:
         raise AssertionError("the network was run on nothing")
 
     for file in files:
         file.write_bytes(b"")
-    embedded = embed_all(files, PREPROCESS, refuse, batch_size=4)
+    embedded = embed_all(files, PREPROCESS, Embedder(refuse, one_core), batch_size=4)
     assert len(embedded.positions) == len(embedded.vectors) == 0
     assert embedded.positions.dtype == np.int64
     assert [entry.position for entry in embedded.quarantined] == list(range(COUNT))
@@ -144,16 +202,17 @@ def test_nothing_but_bad_images(files: list[Path]) -> None:
 def test_the_bar_counts_good_and_bad(files: list[Path]) -> None:
     files[5].write_bytes(b"")
     advanced: list[int] = []
-    embed_all(files, PREPROCESS, mean_colour, batch_size=4, advance=advanced.append)
+    embed_all(files, PREPROCESS, EMBEDDERS[0], batch_size=4, advance=advanced.append)
     assert advanced == [4, 4, 3]
 
 
-def test_an_error_of_the_network_is_not_swallowed(files: list[Path]) -> None:
+@pytest.mark.parametrize("one_core", [None, contextlib.nullcontext])
+def test_an_error_of_the_network_is_not_swallowed(files: list[Path], one_core: Any) -> None:
     def fail(images: Pixels) -> Vectors:
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        embed_all(files, PREPROCESS, fail)
+        embed_all(files, PREPROCESS, Embedder(fail, one_core))
 
 
 def test_a_file_is_decoded_for_its_target(tmp_path: Path) -> None:
