@@ -1,14 +1,15 @@
 """The only batch pipeline: read → decode → batch → embed, with bad images set aside.
 
-On a CPU every core decodes and embeds batches of its own: nothing waits for another core. On an
-accelerator all cores decode, and the next batches are prepared while one is embedded.
+A network on the CPU lets every core decode and embed batches of its own: none waits for another. A
+network on an accelerator has all cores decode the next batches while it embeds one. Any other
+function runs alone, between batches that all cores decode.
 """
 
 import collections
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import numpy as np
@@ -22,20 +23,26 @@ from encoder.preprocess import Pixels, Preprocess, prepare
 Vectors = NDArray[np.float32]
 Embed = Callable[[Pixels], Vectors]
 _Work = TypeVar("_Work")
+# Measured on two cores: smaller loses speed, larger does not gain any.
+BATCH_SIZE = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Embedder:
     """Hold the function that embeds a batch, and how it shares the machine with decoding.
 
-    `embed` maps uint8 `[n, size, size, 3]` to float32 `[n, dim]`. Where `one_core` is given, many
-    threads call it at once inside that context, which keeps each of them to one core. Else it runs
-    alone, while `batches_ahead` further batches are prepared.
+    `embed` maps uint8 `[n, size, size, 3]` to float32 `[n, dim]`. Where `use_one_core` is given,
+    several threads call `embed` at once, each of which called that first. Else `embed` runs alone,
+    while `batches_ahead` further batches are decoded.
     """
 
     embed: Embed
-    one_core: Callable[[], AbstractContextManager[None]] | None = None
+    use_one_core: Callable[[], None] | None = None
     batches_ahead: int = 0
+
+    def __post_init__(self) -> None:
+        if self.use_one_core and self.batches_ahead:
+            raise ValueError("batches are prepared ahead only where embed runs alone")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +79,7 @@ def embed_files(
     preprocess: Preprocess,
     embedder: Embedder,
     *,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     alter: Callable[[Pixels], Pixels] | None = None,
 ) -> Iterator[EmbeddedBatch]:
     """Embed files in order, a batch at a time; memory does not grow with their number.
@@ -94,21 +101,25 @@ def embed_files(
         return pool.submit(_embed_chunk, files, chunk, map(decode, chunk), embedder.embed)
 
     cores = count_cores()
-    pool = ThreadPoolExecutor(cores)
+    pool = ThreadPoolExecutor(cores, initializer=embedder.use_one_core)
     try:
-        if embedder.one_core is None:
+        if embedder.use_one_core:
+            chunks = _divide(len(files), _share_out(len(files), cores, batch_size))
+            for _, batch in _ahead(chunks, start_embedding, 2 * cores):
+                yield batch.result()
+        else:
             chunks = _divide(len(files), batch_size)
             for chunk, images in _ahead(chunks, start_decoding, embedder.batches_ahead):
                 decoded = (image.result() for image in images)
                 yield _embed_chunk(files, chunk, decoded, embedder.embed)
-        else:
-            # Few files: every core its share.
-            chunks = _divide(len(files), min(batch_size, max(1, -(-len(files) // cores))))
-            with embedder.one_core():
-                for _, batch in _ahead(chunks, start_embedding, 2 * cores):
-                    yield batch.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _share_out(count: int, cores: int, most: int) -> int:
+    """Return the size of batch, up to the most, at which every core gets as many."""
+    rounds = max(1, math.ceil(count / (cores * most)))
+    return max(1, math.ceil(count / (cores * rounds)))
 
 
 def _divide(count: int, size: int) -> Iterator[range]:
@@ -149,7 +160,7 @@ def embed_all(
     embedder: Embedder,
     *,
     advance: Callable[[int], None] = lambda count: None,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     alter: Callable[[Pixels], Pixels] | None = None,
 ) -> EmbeddedBatch:
     """Embed files into memory; as `embed_files`, gathered into one batch."""

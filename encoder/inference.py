@@ -1,11 +1,10 @@
 """Run a checkpoint's network at its fastest: folded, channels-last, bfloat16 where it pays."""
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from typing import Literal, get_args
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from encoder.checkpoint import Checkpoint
@@ -48,7 +47,7 @@ class Inference:
     def embedder(self) -> Embedder:
         """Return how batches of files are embedded: every CPU core its own, or an accelerator."""
         if self.device.type == "cpu":
-            return Embedder(self.embed_images, one_core=keep_to_one_core)
+            return Embedder(self.embed_images, use_one_core=use_one_core)
         return Embedder(self.embed_images, batches_ahead=2)
 
     def embed_images(self, images: Pixels) -> Vectors:
@@ -105,12 +104,7 @@ def prepare_network(
     return Inference(network, preprocess, choose_precision(precision), device)
 
 
-@contextlib.contextmanager
-def keep_to_one_core() -> Iterator[None]:
-    """Keep torch's work to the thread that asks for it, in this thread and in those it starts."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def use_one_core() -> None:
+    """Keep what this thread asks of torch to its own core; other threads are as before."""
+    torch.get_num_threads()  # a thread's number is set at its first use of torch: now
+    threadpool_limits(1, user_api="openmp")

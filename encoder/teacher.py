@@ -82,6 +82,8 @@ class TeacherRecipe:
             raise PocketlensError(f"--temperature {self.temperature} is not between 0.01 and 1")
         if self.small_size and not 16 <= self.small_size <= 2048:
             raise PocketlensError(f"--small-size {self.small_size} is not 0 or between 16 and 2048")
+        if self.small_size >= self.size:
+            raise PocketlensError(f"--small-size {self.small_size} is not below --size {self.size}")
         if not 0 <= self.agreement <= 1000:
             raise PocketlensError(f"--agreement {self.agreement} is not between 0 and 1000")
 
@@ -202,13 +204,14 @@ def _optimise(
 
         large = embed(recipe.size)
         value: Tensor = loss(large, targets)
-        figures = {"loss": float(value.detach())}
+        parts: dict[str, Tensor] = {}
         if recipe.small_size:
             small = embed(recipe.small_size)
             cosine = (large * small).sum(dim=1)
-            figures["cosine"] = float(cosine.detach().mean())
+            parts = {"large": value, "small": loss(small, targets), "cosine": cosine.mean()}
             apart = (1 - cosine).square().mean()
-            value = (value + loss(small, targets)) / 2 + recipe.agreement * apart
+            value = (value + parts["small"]) / 2 + recipe.agreement * apart
+        figures = {name: float(part.detach()) for name, part in {"loss": value, **parts}.items()}
         return value, figures, len(drawn)
 
     def after_step(step: int) -> None:

@@ -3,6 +3,7 @@
 The first tile is a fair sample of the database. It tells about how good a score must be to be among
 a query's best; later scores are compared with that once, and only the few that pass are touched
 again. A guess that was too high is found out by the count, and the query is searched without one.
+The database is held twice, the second time by tiles.
 """
 
 import concurrent.futures
@@ -24,7 +25,7 @@ BLOCK_ROWS = 1024
 TILE_COLUMNS = 4096
 # The blocks at work, one a core, keep at most this many neighbours in all, of about 40 bytes each.
 _KEPT_CELLS = 1 << 23
-# Rows of a tile looked at together: a megabyte of scores, which a core's cache holds.
+# Rows of a tile looked at together: what is made of a megabyte of scores stays in a core's cache.
 _CACHED_ROWS = 64
 # Candidates gather up to twice what is kept and this many before they are cut back.
 _SPARE_KEYS = 1 << 20
@@ -62,6 +63,7 @@ def find_neighbours(
     asked = count + int(own is not None)
     limit = min(count, len(database) - int(own is not None))
     search = _Search(distinct, min(asked, len(distinct)))
+    del distinct  # the tiles are a copy
 
     def find(start: int) -> Neighbours:
         rows = np.arange(start, min(start + search.block, len(queries)))
@@ -158,6 +160,8 @@ class _Kept:
     def _add_rows(self, scores: Vectors, top: int, first: int, step: int) -> None:
         rows, width = scores.shape
         places = _find_true(scores >= self._worst[top : top + rows, None])
+        if not len(places):
+            return
         starts = np.arange(rows + 1) * width
         counts = np.diff(np.searchsorted(places, starts))
         # Added to a place times the step, these give the row's top bits and the column.

@@ -1,9 +1,7 @@
 """Tests of the batch pipeline."""
 
-import contextlib
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +36,7 @@ def mean_colour(images: Pixels) -> Vectors:
 EMBEDDERS = [
     Embedder(mean_colour),
     Embedder(mean_colour, batches_ahead=2),
-    Embedder(mean_colour, one_core=contextlib.nullcontext),
+    Embedder(mean_colour, use_one_core=lambda: None),
 ]
 each_way = pytest.mark.parametrize("embedder", EMBEDDERS, ids=["alone", "ahead", "each-core"])
 
@@ -135,46 +133,75 @@ def test_only_so_many_batches_are_prepared_ahead(
     batches.close()
 
 
-def test_every_core_embeds_within_the_context_and_few_files_are_shared_out(
+def test_only_so_many_batches_are_embedded_ahead(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    real = pipeline.prepare_file
+
+    def record(file: Path, preprocess: Preprocess, alter: None) -> Pixels:
+        begun.append(int(file.stem))
+        return real(file, preprocess)
+
+    monkeypatch.setattr(pipeline, "prepare_file", record)
+    batches = embed_files(files, PREPROCESS, EMBEDDERS[2], batch_size=1)
+    next(batches)
+    time.sleep(0.05)
+    assert max(begun) < 1 + 2 * 2
+    batches.close()
+
+
+def test_every_core_is_prepared_and_few_files_are_shared_out(
     files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "count_cores", lambda: 3)
-    inside: list[bool] = []
+    prepared: set[int] = set()
     sizes: list[int] = []
     gate = threading.Barrier(3, timeout=10)
 
-    @contextlib.contextmanager
-    def one_core() -> Iterator[None]:
-        inside.append(True)
-        yield
-        inside.pop()
-
     def embed(images: Pixels) -> Vectors:
-        assert inside
+        assert threading.get_ident() in prepared
         gate.wait()  # passes only where three threads are here at once
         sizes.append(len(images))
         return mean_colour(images)
 
-    embedded = embed_all(files, PREPROCESS, Embedder(embed, one_core=one_core))
+    embedder = Embedder(embed, use_one_core=lambda: prepared.add(threading.get_ident()))
+    embedded = embed_all(files, PREPROCESS, embedder)
     assert embedded.vectors.tolist() == expected(list(range(COUNT)))
     assert sorted(sizes) == [3, 4, 4]
-    assert not inside
+    assert threading.get_ident() not in prepared
+
+
+@pytest.mark.parametrize(
+    ("count", "cores", "size"),
+    [(0, 2, 1), (1, 64, 1), (48, 1, 24), (64, 2, 32), (66, 2, 17), (6400, 64, 25)],
+)
+def test_batches_are_as_many_for_every_core(count: int, cores: int, size: int) -> None:
+    assert pipeline._share_out(count, cores, 32) == size
 
 
 def test_work_that_is_no_longer_wanted_is_not_done(files: list[Path]) -> None:
     embedded: list[int] = []
+    closed = threading.Event()
 
     def embed(images: Pixels) -> Vectors:
+        if images.mean(axis=(1, 2))[0, 1]:  # all but the first
+            closed.wait(10)
         embedded.append(len(images))
-        time.sleep(0.02)
         return mean_colour(images)
 
     batches = embed_files(
-        files, PREPROCESS, Embedder(embed, one_core=contextlib.nullcontext), batch_size=1
+        files, PREPROCESS, Embedder(embed, use_one_core=lambda: None), batch_size=1
     )
     next(batches)
+    threading.Timer(0.1, closed.set).start()
     batches.close()
-    assert len(embedded) < 6
+    assert len(embedded) <= 1 + 2  # the first, and what both cores had begun
+
+
+def test_batches_ahead_are_for_embedding_alone() -> None:
+    with pytest.raises(ValueError, match="alone"):
+        Embedder(mean_colour, use_one_core=lambda: None, batches_ahead=1)
 
 
 @each_way
@@ -186,14 +213,14 @@ def test_nothing_in_nothing_out(embedder: Embedder) -> None:
     assert embedded.quarantined == ()
 
 
-@pytest.mark.parametrize("one_core", [None, contextlib.nullcontext])
-def test_nothing_but_bad_images(files: list[Path], one_core: Any) -> None:
+@pytest.mark.parametrize("use_one_core", [None, lambda: None])
+def test_nothing_but_bad_images(files: list[Path], use_one_core: Any) -> None:
     def refuse(images: Pixels) -> Vectors:
         raise AssertionError("the network was run on nothing")
 
     for file in files:
         file.write_bytes(b"")
-    embedded = embed_all(files, PREPROCESS, Embedder(refuse, one_core), batch_size=4)
+    embedded = embed_all(files, PREPROCESS, Embedder(refuse, use_one_core), batch_size=4)
     assert len(embedded.positions) == len(embedded.vectors) == 0
     assert embedded.positions.dtype == np.int64
     assert [entry.position for entry in embedded.quarantined] == list(range(COUNT))
@@ -206,13 +233,13 @@ def test_the_bar_counts_good_and_bad(files: list[Path]) -> None:
     assert advanced == [4, 4, 3]
 
 
-@pytest.mark.parametrize("one_core", [None, contextlib.nullcontext])
-def test_an_error_of_the_network_is_not_swallowed(files: list[Path], one_core: Any) -> None:
+@pytest.mark.parametrize("use_one_core", [None, lambda: None])
+def test_an_error_of_the_network_is_not_swallowed(files: list[Path], use_one_core: Any) -> None:
     def fail(images: Pixels) -> Vectors:
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        embed_all(files, PREPROCESS, Embedder(fail, one_core))
+        embed_all(files, PREPROCESS, Embedder(fail, use_one_core))
 
 
 def test_a_file_is_decoded_for_its_target(tmp_path: Path) -> None:
