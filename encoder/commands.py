@@ -84,16 +84,9 @@ def train_teacher(
     images_per_class: Annotated[int, typer.Option(help="Images of a class in a batch.")] = 4,
     temperature: Annotated[float, typer.Option(help="Of the normalised softmax.")] = 0.07,
     small_size: Annotated[
-        int,
-        typer.Option(
-            help="Size of the coming student: every image is learnt at it too; 0 for none. "
-            "At half the side it costs a quarter more."
-        ),
+        int, typer.Option(help="Size of the coming student, taught along; 0 for none. Saves time.")
     ] = 0,
-    agreement: Annotated[
-        float,
-        typer.Option(help="With --small-size: weight of drawing an image's two vectors together."),
-    ] = 10.0,
+    small_share: Annotated[float, typer.Option(help="Share of the steps at that size.")] = 0.5,
     test_share: TestShare = None,
     test_classes: Annotated[
         Path | None, typer.Option(help="Text file naming the test classes, one a line.")
@@ -138,7 +131,7 @@ def train_teacher(
         size=size,
         fit=fit,
         small_size=small_size,
-        agreement=agreement,
+        small_share=small_share,
         optimisation=Optimisation(epochs=epochs, lr=lr),
         batch=batch,
         images_per_class=images_per_class,

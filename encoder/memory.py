@@ -5,7 +5,7 @@ import os
 import platform
 from pathlib import Path
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _LARGEST_INT = 2**31 - 1
 _TOP_PAD_BYTES = 64 << 20
 
@@ -23,8 +23,6 @@ def keep_memory() -> bool:
         (_M_MMAP_MAX, 0),
         (_M_TRIM_THRESHOLD, _LARGEST_INT),
         (_M_TOP_PAD, _TOP_PAD_BYTES),
-        # The arenas of other threads hold no block above 64 MB, and map larger ones anew each time.
-        (_M_ARENA_MAX, 1),
     )
     done = [libc.mallopt(name, value) == 1 for name, value in settings]
     return all(done)

@@ -256,7 +256,7 @@ def test_a_full_disk_is_told_in_one_line(
         ("--epochs", "0"), ("--epochs", "nan"), ("--lr", "-1"), ("--batch", "0"), ("--batch", "7"),
         ("--dim", "0"), ("--size", "8"), ("--seed", "-1"), ("--split-seed", "-1"),
         ("--val-share", "1"), ("--test-share", "nan"), ("--small-size", "-5"), ("--fit", "pad"),
-        ("--small-size", "224"), ("--agreement", "-1"), ("--agreement", "nan"),
+        ("--small-size", "224"), ("--small-share", "1"), ("--small-share", "nan"),
         ("--temperature", "0"), ("--pooling", "max"), ("--batch-norm", "half"), ("--trunk", "none"),
         ("--trunk", "vit_tiny_patch16_224"), ("--trunk", "resnet18.foo"),
         ("--images-per-class", "1"),

@@ -3,7 +3,6 @@
 The first tile is a fair sample of the database. It tells about how good a score must be to be among
 a query's best; later scores are compared with that once, and only the few that pass are touched
 again. A guess that was too high is found out by the count, and the query is searched without one.
-The database is held twice, the second time by tiles.
 """
 
 import concurrent.futures
@@ -25,8 +24,6 @@ BLOCK_ROWS = 1024
 TILE_COLUMNS = 4096
 # The blocks at work, one a core, keep at most this many neighbours in all, of about 40 bytes each.
 _KEPT_CELLS = 1 << 23
-# Rows of a tile looked at together: what is made of a megabyte of scores stays in a core's cache.
-_CACHED_ROWS = 64
 # Candidates gather up to twice what is kept and this many before they are cut back.
 _SPARE_KEYS = 1 << 20
 # One search at a time limits the threads of products, else the limits end in any order.
@@ -63,7 +60,6 @@ def find_neighbours(
     asked = count + int(own is not None)
     limit = min(count, len(database) - int(own is not None))
     search = _Search(distinct, min(asked, len(distinct)))
-    del distinct  # the tiles are a copy
 
     def find(start: int) -> Neighbours:
         rows = np.arange(start, min(start + search.block, len(queries)))
@@ -99,15 +95,13 @@ class _Search:
     """
 
     def __init__(self, database: Vectors, count: int) -> None:
-        self._count = count
+        self._database, self._count = database, count
         self._bits = _count_bits(database)
-        step = -(-len(database) // TILE_COLUMNS)
-        # Copied, so that a tile lies in one piece: a product with every so-many-th row is slower.
-        self._tiles = [np.ascontiguousarray(database[first::step]) for first in range(step)]
+        self._tiles = -(-len(database) // TILE_COLUMNS)
         # A key has room for so many rows.
         most = max(1, min(BLOCK_ROWS, (1 << (32 - self._bits)) - 1))
         self.block = max(1, min(most, _KEPT_CELLS // (count * count_cores())))
-        sample = len(self._tiles[0])
+        sample = len(database[:: self._tiles])
         expected = count * sample / len(database)
         rank = math.ceil(expected + _SAFETY * (math.sqrt(expected) + 1))
         # The place, in the sorted first tile, of a score that most likely is good enough.
@@ -125,11 +119,11 @@ class _Search:
         """Return each query's best columns as keys, and which queries found too few."""
         worst = np.full(len(queries), -np.inf, np.float32)
         kept = _Kept(worst, self._count, self._bits)
-        for first, tile in enumerate(self._tiles):
-            scores = queries @ tile.T
+        for first in range(self._tiles):
+            scores = queries @ self._database[first :: self._tiles].T
             if first == 0 and not blind:
                 worst[:] = np.partition(scores, self._place, axis=1)[:, self._place]
-            kept.add(scores, first, len(self._tiles))
+            kept.add(scores, first, self._tiles)
         return kept.finish()
 
 
@@ -152,24 +146,20 @@ class _Kept:
 
     def add(self, scores: Vectors, first: int, step: int) -> None:
         """Take the scores of columns `first`, `first + step`, … that are not below the worst."""
-        for top in range(0, len(scores), _CACHED_ROWS):
-            self._add_rows(scores[top : top + _CACHED_ROWS], top, first, step)
-        if self._held > 2 * len(scores) * self._count + _SPARE_KEYS:
-            self._cut()
-
-    def _add_rows(self, scores: Vectors, top: int, first: int, step: int) -> None:
         rows, width = scores.shape
-        places = _find_true(scores >= self._worst[top : top + rows, None])
+        places = _find_true(scores >= self._worst[:, None])
         if not len(places):
             return
         starts = np.arange(rows + 1) * width
         counts = np.diff(np.searchsorted(places, starts))
-        # Added to a place times the step, these give the row's top bits and the column.
-        offsets = self._tops[top : top + rows].view(np.int64) + first - starts[:-1] * step
+        # Added to a place in the tile times the step, these give the row's top bits and the column.
+        offsets = self._tops[:-1].view(np.int64) + first - starts[:-1] * step
         keys = _pack_scores(scores.reshape(-1)[places], self._bits)
         keys += (places * step + np.repeat(offsets, counts)).view(np.uint64)
         self._keys.append(keys)
         self._held += len(keys)
+        if self._held > 2 * rows * self._count + _SPARE_KEYS:
+            self._cut()
 
     def _cut(self) -> Indices:
         """Cut every row back to its best, and ask as much of later columns; return the counts."""

@@ -69,28 +69,6 @@ def test_the_teacher_learns_and_is_saved_whole(trained: Path) -> None:
     assert "val_map_at_r" in log[-1] or "val_map_at_r" in log[-2]
 
 
-def test_a_teacher_taught_at_both_sizes_says_the_same_of_both(
-    table: ImageTable, trained: Path, tmp_path: Path
-) -> None:
-    """On classes nobody was trained on; the log shows how near both sizes are while training."""
-    indifferent = dataclasses.replace(QUICK, agreement=0.0)
-    other, _ = train_teacher(table, indifferent, tmp_path / "indifferent", split=RULE)
-    unseen = table.split("val").files()
-
-    def agree(teacher: Checkpoint) -> float:
-        small = dataclasses.replace(teacher, preprocess=teacher.preprocess.resized(32))
-        found = measure_alignment(small, teacher, unseen)
-        assert found is not None
-        return found.mean_cosine
-
-    assert agree(load_checkpoint(trained)) > agree(other) + 0.02
-    cosines = [
-        [entry["cosine"] for entry in read_log(folder) if "cosine" in entry][-1]
-        for folder in (trained, tmp_path / "indifferent")
-    ]
-    assert cosines[0] > cosines[1]
-
-
 def test_training_is_deterministic_by_seed(
     table: ImageTable, trained: Path, tmp_path: Path
 ) -> None:

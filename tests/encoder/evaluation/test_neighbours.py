@@ -37,13 +37,12 @@ def sort_rows(
     data=st.data(),
     tile=st.integers(1, 7),
     block=st.integers(1, 5),
-    group=st.integers(1, 3),
     safety=st.sampled_from([0.0, 0.5, 4.0]),
     spare=st.integers(0, 9),
     wide=st.booleans(),
 )
 def test_against_sorting(
-    data: st.DataObject, tile: int, block: int, group: int, safety: float, spare: int, wide: bool
+    data: st.DataObject, tile: int, block: int, safety: float, spare: int, wide: bool
 ) -> None:
     """Also where the guess is too high, and where keys have room for three rows only."""
     dim = data.draw(st.integers(1, 3))
@@ -58,7 +57,6 @@ def test_against_sorting(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbours, "TILE_COLUMNS", tile)
         patch.setattr(neighbours, "BLOCK_ROWS", block)
-        patch.setattr(neighbours, "_CACHED_ROWS", group)
         patch.setattr(neighbours, "_SAFETY", safety)
         patch.setattr(neighbours, "_SPARE_KEYS", spare)
         if wide:
