@@ -22,9 +22,10 @@ from encoder.preprocess import Pixels, Preprocess, prepare
 
 Vectors = NDArray[np.float32]
 Embed = Callable[[Pixels], Vectors]
-_Work = TypeVar("_Work")
+_Item = TypeVar("_Item")
 # Measured on two cores: smaller loses speed, larger does not gain any.
 BATCH_SIZE = 32
+NO_VECTORS: Vectors = np.empty((0, 0), np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +95,8 @@ def embed_files(
         except BadImageError as error:
             return error
 
-    def start_decoding(chunk: range) -> list[Future[Pixels | BadImageError]]:
-        return [pool.submit(decode, position) for position in chunk]
+    def start_decoding(chunk: range) -> tuple[range, list[Future[Pixels | BadImageError]]]:
+        return chunk, [pool.submit(decode, position) for position in chunk]
 
     def start_embedding(chunk: range) -> Future[EmbeddedBatch]:
         return pool.submit(_embed_chunk, files, chunk, map(decode, chunk), embedder.embed)
@@ -105,11 +106,11 @@ def embed_files(
     try:
         if embedder.use_one_core:
             chunks = _divide(len(files), _share_out(len(files), cores, batch_size))
-            for _, batch in _ahead(chunks, start_embedding, 2 * cores):
+            for batch in _ahead(map(start_embedding, chunks), 2 * cores):
                 yield batch.result()
         else:
             chunks = _divide(len(files), batch_size)
-            for chunk, images in _ahead(chunks, start_decoding, embedder.batches_ahead):
+            for chunk, images in _ahead(map(start_decoding, chunks), embedder.batches_ahead):
                 decoded = (image.result() for image in images)
                 yield _embed_chunk(files, chunk, decoded, embedder.embed)
     finally:
@@ -126,12 +127,11 @@ def _divide(count: int, size: int) -> Iterator[range]:
     return (range(first, min(first + size, count)) for first in range(0, count, size))
 
 
-def _ahead(
-    chunks: Iterable[range], submit: Callable[[range], _Work], count: int
-) -> Iterator[tuple[range, _Work]]:
-    waiting: collections.deque[tuple[range, _Work]] = collections.deque()
-    for chunk in chunks:
-        waiting.append((chunk, submit(chunk)))
+def _ahead(started: Iterable[_Item], count: int) -> Iterator[_Item]:
+    """Yield in order, having taken as many more as asked: what is taken has been started."""
+    waiting: collections.deque[_Item] = collections.deque()
+    for item in started:
+        waiting.append(item)
         if len(waiting) > count:
             yield waiting.popleft()
     yield from waiting
@@ -143,15 +143,22 @@ def _embed_chunk(
     decoded: Iterable[Pixels | BadImageError],
     embed: Embed,
 ) -> EmbeddedBatch:
-    images, positions, quarantined = [], [], []
-    for position, image in zip(chunk, decoded, strict=True):
-        if isinstance(image, BadImageError):
-            quarantined.append(Quarantined(position, str(files[position]), str(image)))
+    positions, images, quarantined = set_bad_aside(files, chunk, decoded)
+    return EmbeddedBatch(positions, embed(np.stack(images)) if images else NO_VECTORS, quarantined)
+
+
+def set_bad_aside(
+    files: Sequence[Source], chunk: range, results: Iterable[_Item | BadImageError]
+) -> tuple[NDArray[np.int64], list[_Item], tuple[Quarantined, ...]]:
+    """Divide the results of these files: positions and results of the good, and the bad ones."""
+    positions, good, bad = [], [], []
+    for position, result in zip(chunk, results, strict=True):
+        if isinstance(result, BadImageError):
+            bad.append(Quarantined(position, str(files[position]), str(result)))
         else:
-            images.append(image)
             positions.append(position)
-    vectors = embed(np.stack(images)) if images else np.empty((0, 0), np.float32)
-    return EmbeddedBatch(np.array(positions, np.int64), vectors, tuple(quarantined))
+            good.append(result)
+    return np.array(positions, np.int64), good, tuple(bad)
 
 
 def embed_all(
@@ -171,6 +178,6 @@ def embed_all(
     filled = [batch.vectors for batch in batches if len(batch.positions)]
     return EmbeddedBatch(
         np.concatenate([np.empty(0, np.int64), *(batch.positions for batch in batches)]),
-        np.concatenate(filled) if filled else np.empty((0, 0), np.float32),
+        np.concatenate(filled) if filled else NO_VECTORS,
         tuple(entry for batch in batches for entry in batch.quarantined),
     )

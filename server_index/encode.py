@@ -8,7 +8,14 @@ from typing import Protocol
 
 import numpy as np
 
-from encoder.embed import EmbeddedBatch, Embedder, Quarantined, Vectors, embed_files
+from encoder.embed import (
+    NO_VECTORS,
+    EmbeddedBatch,
+    Embedder,
+    Vectors,
+    embed_files,
+    set_bad_aside,
+)
 from encoder.errors import BadImageError, require_extra
 from encoder.images import Source
 from encoder.memory import count_cores
@@ -88,23 +95,14 @@ class ExportedEncoder:
         """Encode files in order; unreadable ones are set aside."""
         with ThreadPoolExecutor(count_cores()) as pool:
             for first in range(0, len(files), _CHUNK):
-                answers = list(pool.map(self._encode, files[first : first + _CHUNK]))
-                yield _gather(files, first, answers)
+                chunk = range(first, min(first + _CHUNK, len(files)))
+                answers = pool.map(self._encode, [files[position] for position in chunk])
+                positions, vectors, quarantined = set_bad_aside(files, chunk, answers)
+                stacked = np.stack(vectors) if vectors else NO_VECTORS
+                yield EmbeddedBatch(positions, stacked, quarantined)
 
-    def _encode(self, file: Source) -> Vectors | str:
+    def _encode(self, file: Source) -> Vectors | BadImageError:
         try:
             return self.runtime.encode(file)
         except BadImageError as error:
-            return str(error)
-
-
-def _gather(files: Sequence[Source], first: int, answers: list[Vectors | str]) -> EmbeddedBatch:
-    positions, vectors, quarantined = [], [], []
-    for position, answer in enumerate(answers, first):
-        if isinstance(answer, str):
-            quarantined.append(Quarantined(position, str(files[position]), answer))
-        else:
-            positions.append(position)
-            vectors.append(answer)
-    stacked = np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
-    return EmbeddedBatch(np.array(positions, np.int64), stacked, tuple(quarantined))
+            return error

@@ -46,6 +46,19 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "count_cores", lambda: 2)
 
 
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the files whose decoding has begun."""
+    numbers: list[int] = []
+
+    def record(file: Path, preprocess: Preprocess, alter: None) -> Pixels:
+        numbers.append(int(file.stem))
+        return prepare_file(file, preprocess)
+
+    monkeypatch.setattr(pipeline, "prepare_file", record)
+    return numbers
+
+
 def expected(positions: list[int]) -> list[list[float]]:
     return [[20.0 * number, number, 255.0 - number] for number in positions]
 
@@ -115,16 +128,8 @@ def test_every_way_gives_the_same(files: list[Path], embedder: Embedder) -> None
 
 @pytest.mark.parametrize("batches_ahead", [0, 1, 3])
 def test_only_so_many_batches_are_prepared_ahead(
-    files: list[Path], batches_ahead: int, monkeypatch: pytest.MonkeyPatch
+    files: list[Path], begun: list[int], batches_ahead: int
 ) -> None:
-    begun: list[int] = []
-    real = pipeline.prepare_file
-
-    def record(file: Path, preprocess: Preprocess, alter: None) -> Pixels:
-        begun.append(int(file.stem))
-        return real(file, preprocess)
-
-    monkeypatch.setattr(pipeline, "prepare_file", record)
     embedder = Embedder(mean_colour, batches_ahead=batches_ahead)
     batches = embed_files(files, PREPROCESS, embedder, batch_size=2)
     next(batches)
@@ -133,17 +138,7 @@ def test_only_so_many_batches_are_prepared_ahead(
     batches.close()
 
 
-def test_only_so_many_batches_are_embedded_ahead(
-    files: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun: list[int] = []
-    real = pipeline.prepare_file
-
-    def record(file: Path, preprocess: Preprocess, alter: None) -> Pixels:
-        begun.append(int(file.stem))
-        return real(file, preprocess)
-
-    monkeypatch.setattr(pipeline, "prepare_file", record)
+def test_only_so_many_batches_are_embedded_ahead(files: list[Path], begun: list[int]) -> None:
     batches = embed_files(files, PREPROCESS, EMBEDDERS[2], batch_size=1)
     next(batches)
     time.sleep(0.05)
