@@ -80,6 +80,12 @@ def train_teacher(
     ] = "squash",
     epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 12,
     lr: Annotated[float, typer.Option(help="Peak learning rate of the trunk.")] = 5e-4,
+    head_factor: Annotated[
+        float, typer.Option(help="How much faster the projection learns than the trunk.")
+    ] = 3.0,
+    proxy_factor: Annotated[
+        float, typer.Option(help="How much faster the class proxies learn than the trunk.")
+    ] = 10.0,
     batch: Annotated[int, typer.Option(help="Images a step.")] = 64,
     images_per_class: Annotated[int, typer.Option(help="Images of a class in a batch.")] = 4,
     temperature: Annotated[float, typer.Option(help="Of the normalised softmax.")] = 0.07,
@@ -132,7 +138,8 @@ def train_teacher(
         fit=fit,
         small_size=small_size,
         small_share=small_share,
-        optimisation=Optimisation(epochs=epochs, lr=lr),
+        optimisation=Optimisation(epochs=epochs, lr=lr, head_factor=head_factor),
+        proxy_factor=proxy_factor,
         batch=batch,
         images_per_class=images_per_class,
         temperature=temperature,

@@ -40,6 +40,7 @@ from encoder.training import (
     MetricLog,
     Optimisation,
     ViewCutter,
+    check_positive,
     diverged,
     parameter_groups,
     run_training,
@@ -78,6 +79,7 @@ class TeacherRecipe:
                 f"--batch {self.batch} must be a multiple of --images-per-class "
                 f"{self.images_per_class}, and that at least 2"
             )
+        check_positive("proxy_factor", self.proxy_factor)
         if not 0.01 <= self.temperature <= 1:
             raise PocketlensError(f"--temperature {self.temperature} is not between 0.01 and 1")
         if self.small_size and not 16 <= self.small_size <= 2048:

@@ -22,6 +22,12 @@ from encoder.progress import Advance
 from encoder.views import Views, needs_partner, render_view
 
 
+def check_positive(name: str, value: float) -> None:
+    """Refuse an option's value that is not a positive number."""
+    if not 0 < value < math.inf:
+        raise PocketlensError(f"--{name.replace('_', '-')} {value} must be a positive number")
+
+
 @dataclasses.dataclass(frozen=True)
 class Optimisation:
     """Set AdamW and its one-cycle schedule; the projection learns `head_factor` times faster."""
@@ -34,8 +40,7 @@ class Optimisation:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "lr", "head_factor"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise PocketlensError(f"--{name} {getattr(self, name)} must be a positive number")
+            check_positive(name, getattr(self, name))
 
 
 def seed_everything(seed: int) -> np.random.Generator:

@@ -12,7 +12,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 
 from encoder.errors import PocketlensError
-from encoder.evaluation import metrics, neighbours
+from encoder.evaluation import block_search, metrics
 from encoder.evaluation.metrics import RANKS, Labels, Retrieval, Vectors, measure_retrieval
 
 # Unit vectors whose products are exact in float32, so that ties are ties on every machine.
@@ -252,8 +252,8 @@ def test_the_size_of_a_block_does_not_matter(
     expected = measure_retrieval(*sides, same_images=same_images, whole_ranking=True)
     assert 0 < expected.means()["map_at_r"] < 100
     monkeypatch.setattr(metrics, "_BLOCK_CELLS", 60 * size)
-    monkeypatch.setattr(neighbours, "BLOCK_ROWS", size)
-    monkeypatch.setattr(neighbours, "TILE_COLUMNS", size)
+    monkeypatch.setattr(block_search, "BLOCK_ROWS", size)
+    monkeypatch.setattr(block_search, "TILE_COLUMNS", size)
     assert equal(measure_retrieval(*sides, same_images=same_images, whole_ranking=True), expected)
 
 
@@ -265,7 +265,7 @@ def test_copies_of_a_vector_rank_by_index(
 ) -> None:
     # A matrix product may round equal columns apart; copies must tie all the same.
     monkeypatch.setattr(metrics, "_BLOCK_CELLS", size)
-    monkeypatch.setattr(neighbours, "BLOCK_ROWS", size)
+    monkeypatch.setattr(block_search, "BLOCK_ROWS", size)
     queries = unit(9, dim, 1)
     database = np.repeat(unit(1, dim, 0), count, axis=0)
     labels = np.zeros(count, np.int64)

@@ -1,11 +1,16 @@
 """Tests of the streaming search against sorting whole rows."""
 
+import contextlib
+import sys
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
-from encoder.evaluation import neighbours
+from encoder.evaluation import best_scores, block_search, neighbours
 from encoder.evaluation.neighbours import find_neighbours
 
 # Products of these are exact in float32, so that ties are ties on every machine.
@@ -32,6 +37,20 @@ def sort_rows(
     return rows
 
 
+@contextlib.contextmanager
+def cut_up(tile: int, block: int, safety: float, spare: int, *, wide: bool) -> Iterator[None]:
+    """Cut products up smaller; `wide` leaves keys with room for three rows only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(block_search, "TILE_COLUMNS", tile)
+        patch.setattr(block_search, "BLOCK_ROWS", block)
+        patch.setattr(best_scores, "_SAFETY", safety)
+        patch.setattr(block_search, "_SPARE_KEYS", spare)
+        if wide:
+            patch.setattr(block_search, "count_bits", lambda _: 30)
+            patch.setattr(neighbours, "count_bits", lambda _: 30)
+        yield
+
+
 @settings(deadline=None, max_examples=400)
 @given(
     data=st.data(),
@@ -54,17 +73,134 @@ def test_against_sorting(
         st.integers(0, len(database) - 1), min_size=len(queries), max_size=len(queries)
     )
     own = np.array(data.draw(places)) if data.draw(st.booleans()) else None
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "TILE_COLUMNS", tile)
-        patch.setattr(neighbours, "BLOCK_ROWS", block)
-        patch.setattr(neighbours, "_SAFETY", safety)
-        patch.setattr(neighbours, "_SPARE_KEYS", spare)
-        if wide:
-            patch.setattr(neighbours, "_count_bits", lambda _: 30)
+    with cut_up(tile, block, safety, spare, wide=wide):
         indices, scores = collect(queries, database, count, own=own)
     assert indices.tolist() == sort_rows(queries, database, count, own)
     picked = np.take_along_axis(queries @ database.T, indices, axis=1)
     np.testing.assert_array_equal(scores, picked)
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    rows=st.integers(2, 40),
+    dim=st.integers(4, 6),
+    count=st.integers(1, 45),
+    tile=st.integers(1, 12),
+    block=st.integers(1, 9),
+    safety=st.sampled_from([0.0, 0.5]),
+    spare=st.integers(0, 9),
+    wide=st.booleans(),
+    own=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_a_database_against_itself(
+    rows: int,
+    dim: int,
+    count: int,
+    tile: int,
+    block: int,
+    safety: float,
+    spare: int,
+    wide: bool,
+    own: bool,
+    seed: int,
+) -> None:
+    """Both ways agree with sorting, ties and too high guesses among them."""
+    rng = np.random.default_rng(seed)
+    vectors = np.unique(rng.integers(-2, 3, (rows, dim)) / 2, axis=0).astype(np.float32)
+    vectors = rng.permutation(vectors)
+    mine = np.arange(len(vectors)) if own else None
+    expected = sort_rows(vectors, vectors, count, mine)
+    for mutual in (True, False):
+        with (
+            cut_up(tile, block, safety, spare, wide=wide),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setattr(neighbours, "can_search_mutually", lambda *_, way=mutual: way)
+            if block_search._place_in_tile(len(vectors), min(count + own, len(vectors))) < 0:
+                continue
+            indices, scores = collect(vectors, vectors, count, own=mine)
+        assert indices.tolist() == expected
+        picked = np.take_along_axis(vectors @ vectors.T, indices, axis=1)
+        np.testing.assert_array_equal(scores, picked)
+
+
+def test_a_large_database_against_itself_takes_half_of_the_products(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A small one, or one asked with other queries, is searched the plain way."""
+    cells = []
+    add, guess = block_search.BestScores.add, block_search.guess_worst
+
+    def note_add(self: block_search.BestScores, scores: np.ndarray, *place: int) -> None:
+        cells.append(scores.size)
+        add(self, scores, *place)
+
+    def note_guess(scores: np.ndarray, place: int) -> np.ndarray:
+        cells.append(scores.size)
+        return guess(scores, place)
+
+    def count_cells(queries: np.ndarray, database: np.ndarray) -> float:
+        cells.clear()
+        collect(queries, database, 10)
+        return float(sum(cells)) / len(database) ** 2
+
+    monkeypatch.setattr(block_search, "TILE_COLUMNS", 256)
+    monkeypatch.setattr(block_search, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(block_search.BestScores, "add", note_add)
+    vectors = np.random.default_rng(0).normal(size=(9000, 8)).astype(np.float32)
+    few = vectors[:600]
+    assert count_cells(vectors[::-1], vectors) == count_cells(few, few) == 1
+    monkeypatch.setattr(block_search, "guess_worst", note_guess)
+    assert 0.5 < count_cells(vectors, vectors.copy()) < 0.6
+
+
+def test_what_waits_is_bounded_where_the_sample_misleads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows sampled are far from all the others, so that every other score looks good enough."""
+    held = []
+    hold = block_search.BestScores._hold
+
+    def note(self: block_search.BestScores, *parts: np.ndarray) -> None:
+        hold(self, *parts)
+        held.append(self._held - self._most)
+
+    monkeypatch.setattr(block_search, "TILE_COLUMNS", 100)
+    monkeypatch.setattr(block_search, "BLOCK_ROWS", 50)
+    monkeypatch.setattr(block_search.BestScores, "_hold", note)
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(1000, 4)).astype(np.float32) + np.float32(9)
+    vectors[::10] *= -1
+    indices, _ = collect(vectors, vectors, 5)
+    scores = vectors @ vectors.T
+    found = np.take_along_axis(scores, indices, axis=1)
+    np.testing.assert_allclose(found, -np.sort(-scores, axis=1)[:, :5], rtol=1e-5)
+    assert max(held) <= 0
+
+
+def test_threads_that_add_at_once_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(block_search, "count_cores", lambda: 8)
+    monkeypatch.setattr(block_search, "TILE_COLUMNS", 64)
+    monkeypatch.setattr(block_search, "BLOCK_ROWS", 16)
+    monkeypatch.setattr(block_search, "_most_waiting", lambda count: count)
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        vectors = np.unique(np.random.default_rng(0).integers(-3, 4, (700, 5)), axis=0) / 2
+        vectors = np.random.default_rng(1).permutation(vectors).astype(np.float32)
+        indices, _ = collect(vectors, vectors, 7)
+    finally:
+        sys.setswitchinterval(switch)
+    assert indices.tolist() == sort_rows(vectors, vectors, 7, None)
+
+
+def test_a_search_that_is_left_gives_the_products_back() -> None:
+    vectors = np.random.default_rng(0).normal(size=(3000, 4)).astype(np.float32)
+    before = [pool["num_threads"] for pool in threadpool_info()]
+    search = find_neighbours(vectors, vectors, 3)
+    next(search)
+    assert not block_search._PRODUCTS.locked()
+    search.close()
+    assert [pool["num_threads"] for pool in threadpool_info()] == before
 
 
 @pytest.mark.parametrize("count", [1, 10, 200, 1000])
