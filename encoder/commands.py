@@ -165,6 +165,12 @@ def distill(
     start: Annotated[
         str, typer.Option(help="Weights to start from: teacher or imagenet.")
     ] = "teacher",
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the teacher's weights mixed back in at the end; 0.2 where it can be."
+        ),
+    ] = None,
     scale: Annotated[
         float, typer.Option(help="Smallest share of an image's area that a view shows.")
     ] = 0.5,
@@ -198,6 +204,7 @@ def distill(
         optimisation=Optimisation(epochs=epochs, lr=lr, head_factor=1.0),
         weights=AsymmetricWeights(teacher_student, student_student, feature),
         views=ViewRecipe(scale=(scale, 1.0), mix_alpha=mix),
+        keep=keep,
         start=start,  # type: ignore[arg-type]
         with_validation=with_validation,
         seed=seed,

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,17 @@ def parameter_groups(
             if chosen:
                 groups.append({"params": chosen, "lr": settings.lr * factor, "weight_decay": decay})
     return groups
+
+
+def mix_in_weights(model: nn.Module, start: Mapping[str, Tensor], share: float) -> None:
+    """Replace each weight by (1 - share) · weight + share · starting weight.
+
+    A network tuned on a few classes errs on others; some of what it was before makes up for that
+    (WiSE-FT: Wortsman et al., 2022, "Robust fine-tuning of zero-shot models", eq. 1).
+    """
+    with torch.no_grad():
+        for name, weight in model.state_dict().items():
+            weight.lerp_(start[name].to(weight), share)
 
 
 def diverged(what: str, step: int, steps: int) -> PocketlensError:

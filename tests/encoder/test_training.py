@@ -137,6 +137,36 @@ def test_the_feature_term_changes_what_is_learnt(
     assert len(encoders) == 2
 
 
+def test_a_share_of_the_teacher_is_kept(table: ImageTable, trained: Path, tmp_path: Path) -> None:
+    """The same training mixed to two shares: the weights lie on one line from the teacher's."""
+    teacher = load_checkpoint(trained)
+    quick = Optimisation(epochs=0.5, lr=1e-3)
+    made = {}
+    for keep in (0.0, None, 0.75):
+        recipe = StudentRecipe(size=32, images=8, optimisation=quick, keep=keep)
+        student, _ = distil_student(teacher, table, recipe, tmp_path / str(keep))
+        share = student.provenance["recipe"]["keep"]
+        made[share] = student.model.state_dict()
+    assert list(made) == [0.0, 0.2, 0.75]
+    for name, start in teacher.model.state_dict().items():
+        way = made[0.0][name] - start
+        for share, weights in made.items():
+            torch.testing.assert_close(weights[name] - start, (1 - share) * way)
+
+
+def test_a_share_that_cannot_be_kept_is_refused(
+    table: ImageTable, trained: Path, tmp_path: Path
+) -> None:
+    teacher = load_checkpoint(trained)
+    fresh = StudentRecipe(size=32, keep=0.5, start="imagenet")
+    with pytest.raises(PocketlensError, match="needs --start teacher"):
+        distil_student(teacher, table, fresh, tmp_path / "out")
+    unfolded = dataclasses.replace(teacher, architecture=Architecture(dim=32, batch_norm="trained"))
+    with pytest.raises(PocketlensError, match="folded batch norms"):
+        distil_student(unfolded, table, StudentRecipe(size=32, keep=0.5), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_features_and_vectors_agree_over_chunks(teacher: Checkpoint) -> None:
     pixels = torch.randint(0, 256, (9, 448, 448, 3), dtype=torch.uint8)
     guide = prepare_inference(teacher)
