@@ -166,11 +166,8 @@ def distill(
         str, typer.Option(help="Weights to start from: teacher or imagenet.")
     ] = "teacher",
     keep: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of the teacher's weights mixed back in at the end; 0.2 where it can be."
-        ),
-    ] = None,
+        float, typer.Option(help="Share of the teacher's weights mixed back in at the end.")
+    ] = 0.0,
     scale: Annotated[
         float, typer.Option(help="Smallest share of an image's area that a view shows.")
     ] = 0.5,

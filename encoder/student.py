@@ -44,16 +44,13 @@ from encoder.views import ViewRecipe, sample_views
 
 # Enough for a mean cosine to three digits.
 _HELD_OUT = 500
-# Between a seventh and a third were equally good on classes not trained on.
-_KEEP = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
 class StudentRecipe:
     """Hold every choice of a student's training; `start` says whose weights it starts from.
 
-    `keep` is the share of the teacher's weights that is mixed back in at the end; None stands for
-    a fifth where that can be done (see `_share_kept`).
+    `keep` is the share of the teacher's weights that is mixed back in at the end.
     `with_validation` is for the last run, when every choice is made: the validation images are
     trained on too, and the alignment is shown on other images held out.
     """
@@ -66,7 +63,7 @@ class StudentRecipe:
     # Milder than the teacher's own: queries are whole pictures, and small crops cost recall there.
     views: ViewRecipe = ViewRecipe(scale=(0.5, 1.0))
     start: Literal["teacher", "imagenet"] = "teacher"
-    keep: float | None = None
+    keep: float = 0.0
     teacher_precision: str = "auto"
     with_validation: bool = False
     seed: int = 0
@@ -76,7 +73,7 @@ class StudentRecipe:
             raise PocketlensError("--views must be in 1..32 and --images in 1..1024")
         if self.start not in ("teacher", "imagenet"):
             raise PocketlensError(f"--start {self.start!r} is not teacher or imagenet")
-        if self.keep is not None and not 0 <= self.keep < 1:
+        if not 0 <= self.keep < 1:
             raise PocketlensError(f"--keep {self.keep} is not at least 0 and below 1")
 
 
@@ -102,7 +99,8 @@ def distil_student(
         raise PocketlensError(f"{table.root}: {len(training)} training images to distil on")
     preprocess = teacher.preprocess.resized(recipe.size)
     views = dataclasses.replace(recipe.views, fit=preprocess.fit)
-    recipe = dataclasses.replace(recipe, views=views, keep=_share_kept(recipe, teacher))
+    recipe = dataclasses.replace(recipe, views=views)
+    _check_share_kept(recipe, teacher)
     with (
         new_folder(output, marker=CONFIG, overwrite=overwrite) as folder,
         contextlib.closing(MetricLog(folder / METRICS)) as log,
@@ -156,15 +154,14 @@ def _hold_out(
     return dataclasses.replace(images, positions=np.sort(order[count:])), held_out
 
 
-def _share_kept(recipe: StudentRecipe, teacher: Checkpoint) -> float:
-    """Return the share of the teacher's weights to mix in, refusing one that cannot be."""
+def _check_share_kept(recipe: StudentRecipe, teacher: Checkpoint) -> None:
+    """Refuse to mix weights that did not start as the teacher's, or norms that are trained."""
     can = recipe.start == "teacher" and teacher.architecture.batch_norm == "folded"
     if recipe.keep and not can:
         # The statistics of a mix of two networks are not the mix of their statistics.
         raise PocketlensError(
             f"--keep {recipe.keep} needs --start teacher and a teacher of folded batch norms"
         )
-    return (_KEEP if can else 0.0) if recipe.keep is None else recipe.keep
 
 
 def start_student(teacher: Checkpoint, recipe: StudentRecipe) -> EmbeddingModel:

@@ -31,7 +31,7 @@ _KEPT_CELLS = 1 << 23
 _SPARE_KEYS = 1 << 20
 # In a mutual search the candidates of all blocks wait together: at most so many, of 8 bytes each,
 # and about a quarter of that where the sample is a fair one.
-_WAITING_KEYS = 96 << 20
+_WAITING_KEYS = 128 << 20
 # One search at a time limits the threads of products, else the limits end in any order.
 _PRODUCTS = threading.Lock()
 
@@ -131,8 +131,11 @@ def can_search_mutually(total: int, count: int) -> bool:
 
 
 def _most_waiting(count: int) -> int:
-    """Return how many candidates a row may have waiting on average."""
-    return max(count + count // 2, 64)
+    """Return how many candidates a row may have waiting on average.
+
+    More than a fair sample lets through where many are asked for, so that none is cut back early.
+    """
+    return max(count + 3 * count // 4, 64)
 
 
 def search_mutually(database: Vectors, count: int, finish: Finish[_Result]) -> Iterator[_Result]:
