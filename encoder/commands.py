@@ -88,7 +88,29 @@ def train_teacher(
     ] = 10.0,
     batch: Annotated[int, typer.Option(help="Images a step.")] = 64,
     images_per_class: Annotated[int, typer.Option(help="Images of a class in a batch.")] = 4,
-    temperature: Annotated[float, typer.Option(help="Of the normalised softmax.")] = 0.07,
+    loss: Annotated[
+        str,
+        typer.Option(
+            help="softmax, arcface, cosface, subcenter-arcface, soft-triple, proxy-anchor, "
+            "multi-similarity or triplet."
+        ),
+    ] = "softmax",
+    temperature: Annotated[
+        float | None, typer.Option(help="What cosines are divided by.  [default: the loss's own]")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Of the losses that have one.  [default: the loss's own]")
+    ] = None,
+    learn_temperature: Annotated[
+        bool, typer.Option("--learn-temperature", help="Learn the softmax's temperature.")
+    ] = False,
+    class_share: Annotated[
+        float,
+        typer.Option(help="Share of the other classes that a softmax step compares with."),
+    ] = 1.0,
+    corrected: Annotated[
+        bool, typer.Option("--corrected", help="Count each of that share for all others.")
+    ] = False,
     small_size: Annotated[
         int, typer.Option(help="Size of the coming student, taught along; 0 for none. Saves time.")
     ] = 0,
@@ -126,6 +148,7 @@ def train_teacher(
     table = read_table(data)
     check_test_names(table, split)
     table = split_classes(table, split)
+    from encoder.losses.supervised import LossRecipe
     from encoder.model import Architecture
     from encoder.teacher import TeacherRecipe
     from encoder.teacher import train_teacher as run
@@ -142,7 +165,14 @@ def train_teacher(
         proxy_factor=proxy_factor,
         batch=batch,
         images_per_class=images_per_class,
-        temperature=temperature,
+        loss=LossRecipe(
+            loss,  # type: ignore[arg-type]
+            temperature,
+            margin,
+            learn_temperature,
+            class_share,
+            corrected,
+        ),
         views=ViewRecipe(mix_alpha=0.0, fit=fit),  # type: ignore[arg-type]
         weights=str(weights) if weights else "",
         seed=seed,

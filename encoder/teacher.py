@@ -30,7 +30,7 @@ from encoder.errors import PocketlensError
 from encoder.evaluation.metrics import measure_retrieval
 from encoder.image_cache import DecodedImages, open_images
 from encoder.inference import choose_device, normalise_pixels, prepare_network
-from encoder.losses.classification import normalised_softmax
+from encoder.losses.supervised import LossRecipe, build_loss
 from encoder.memory import count_cores
 from encoder.model import Architecture, EmbeddingModel
 from encoder.preprocess import Preprocess
@@ -67,7 +67,7 @@ class TeacherRecipe:
     optimisation: Optimisation = Optimisation(epochs=12, lr=5e-4)
     batch: int = 64
     images_per_class: int = 4
-    temperature: float = 0.07
+    loss: LossRecipe = LossRecipe()
     proxy_factor: float = 10.0
     views: ViewRecipe = ViewRecipe(mix_alpha=0.0)
     weights: str = ""
@@ -80,8 +80,6 @@ class TeacherRecipe:
                 f"{self.images_per_class}, and that at least 2"
             )
         check_positive("proxy_factor", self.proxy_factor)
-        if not 0.01 <= self.temperature <= 1:
-            raise PocketlensError(f"--temperature {self.temperature} is not between 0.01 and 1")
         if self.small_size and not 16 <= self.small_size <= 2048:
             raise PocketlensError(f"--small-size {self.small_size} is not 0 or between 16 and 2048")
         if self.small_size >= self.size:
@@ -119,6 +117,7 @@ def train_teacher(
         PocketlensError: when the data or the recipe cannot train, or the output must not be
             replaced.
     """
+    recipe = dataclasses.replace(recipe, loss=recipe.loss.resolved())
     rng = seed_everything(recipe.seed)
     training = table.select(
         index for index, row in enumerate(table.rows) if row.split == "train" and row.label
@@ -186,8 +185,7 @@ def _optimise(
     log: MetricLog,
 ) -> None:
     device = next(model.parameters()).device
-    loss = normalised_softmax(chosen.classes, recipe.architecture.dim, recipe.temperature)
-    loss = loss.to(device)
+    loss = build_loss(recipe.loss, chosen.classes, recipe.architecture.dim, rng).to(device)
     count = len(chosen.positions)
     batch = min(recipe.batch, chosen.classes * recipe.images_per_class)
     steps = max(1, round(recipe.optimisation.epochs * count / batch))

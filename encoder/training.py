@@ -106,18 +106,55 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Return optimiser groups for modules and how much faster than `lr` each learns.
 
-    Vectors and scalars (biases, exponents) are not decayed.
+    Vectors and scalars (biases, exponents) are not decayed, nor are weights with sparse gradients,
+    which a module names in `sparse_parameters()`.
     """
     groups = []
     for module, factor in modules:
         parameters = [p for p in module.parameters() if p.requires_grad]
-        for chosen, decay in (
-            ([p for p in parameters if p.ndim > 1], settings.weight_decay),
-            ([p for p in parameters if p.ndim <= 1], 0.0),
+        sparse = {id(p) for part in module.modules() for p in _sparse_parameters(part)}
+        for chosen, kind in (
+            ([p for p in parameters if id(p) in sparse], {"sparse": True}),
+            (
+                [p for p in parameters if p.ndim > 1 and id(p) not in sparse],
+                {"weight_decay": settings.weight_decay},
+            ),
+            ([p for p in parameters if p.ndim <= 1], {"weight_decay": 0.0}),
         ):
             if chosen:
-                groups.append({"params": chosen, "lr": settings.lr * factor, "weight_decay": decay})
+                groups.append({"params": chosen, "lr": settings.lr * factor, **kind})
     return groups
+
+
+def _sparse_parameters(module: nn.Module) -> list[nn.Parameter]:
+    name: Callable[[], list[nn.Parameter]] | None = getattr(module, "sparse_parameters", None)
+    return name() if name else []
+
+
+def build_optimisers(
+    groups: list[dict[str, Any]], settings: Optimisation, steps: int
+) -> list[tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]]:
+    """Return AdamW for the dense groups and Adam for the sparse ones, each with its schedule."""
+    total = max(steps, 2)
+    made = []
+    for sparse, kind in ((False, torch.optim.AdamW), (True, torch.optim.SparseAdam)):
+        chosen = [
+            {key: value for key, value in group.items() if key != "sparse"}
+            for group in groups
+            if group.get("sparse", False) == sparse
+        ]
+        if not chosen:
+            continue
+        optimiser: torch.optim.Optimizer = kind(chosen)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser,
+            max_lr=[group["lr"] for group in chosen],
+            total_steps=total,
+            # A warm-up of exactly one step divides by zero in torch.
+            pct_start=max(settings.warm_up, 1.5 / total),
+        )
+        made.append((optimiser, schedule))
+    return made
 
 
 def mix_in_weights(model: nn.Module, start: Mapping[str, Tensor], share: float) -> None:
@@ -157,26 +194,20 @@ def run_training(
     Raises:
         PocketlensError: when the loss is no longer a number, naming the step.
     """
-    optimiser = torch.optim.AdamW(groups)
-    total = max(steps, 2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        max_lr=[group["lr"] for group in groups],
-        total_steps=total,
-        # A warm-up of exactly one step divides by zero in torch.
-        pct_start=max(settings.warm_up, 1.5 / total),
-    )
+    optimisers = build_optimisers(groups, settings, steps)
     for step in range(1, steps + 1):
         loss, figures, images = compute_loss(next(batches))
         if not bool(torch.isfinite(loss)):
             raise diverged("the loss", step, steps)
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser, _ in optimisers:
+            optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
+        for optimiser, schedule in optimisers:
+            optimiser.step()
+            schedule.step()
         advance(images, **figures)
         if step % log_every == 0 or step == steps:
-            log.write(step=step, steps=steps, lr=schedule.get_last_lr()[0], **figures)
+            log.write(step=step, steps=steps, lr=optimisers[0][1].get_last_lr()[0], **figures)
         after_step(step)
     parameters = (parameter for group in groups for parameter in group["params"])
     if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):

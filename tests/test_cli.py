@@ -260,7 +260,7 @@ def test_a_full_disk_is_told_in_one_line(
         ("--small-share", "1"), ("--small-share", "nan"),
         ("--temperature", "0"), ("--pooling", "max"), ("--batch-norm", "half"), ("--trunk", "none"),
         ("--trunk", "vit_tiny_patch16_224"), ("--trunk", "resnet18.foo"),
-        ("--images-per-class", "1"),
+        ("--images-per-class", "1"), ("--loss", "hinge"), ("--margin", "1"), ("--class-share", "0"),
     ],
     ids=" ".join,
 )  # fmt: skip
