@@ -30,8 +30,9 @@ from encoder.image_cache import open_images
 from encoder.inference import normalise_pixels, prepare_inference
 from encoder.losses.asymmetric import asymmetric_loss
 from encoder.memory import count_cores, keep_memory
+from encoder.optimisation import Optimisation
 from encoder.student import StudentRecipe, compare_views, distil_student, start_student
-from encoder.training import Optimisation, ViewCutter
+from encoder.view_cutter import ViewCutter
 from encoder.views import sample_views
 from server_index.encode import open_encoder
 

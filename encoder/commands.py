@@ -12,23 +12,16 @@ import typer
 from encoder.datasets.commands import app as data_app
 from encoder.errors import PocketlensError, require_extra
 from encoder.evaluation.commands import report
-from encoder.options import Overwrite, TestShare
+from encoder.options import Data, Overwrite, Seed
 from encoder.progress import report_set_aside
+from encoder.training_commands import distill, train_teacher
 
 if TYPE_CHECKING:
-    from encoder.checkpoint import Checkpoint
-    from encoder.datasets.splits import SplitRule
-    from encoder.datasets.table import ImageTable
     from encoder.evaluation.protocol import EvaluationRow, HarmedRow
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(data_app)
 app.command()(report)
-
-Data = Annotated[Path, typer.Argument(help="Folder with one sub-folder a class, or a CSV table.")]
-Output = Annotated[Path, typer.Argument(help="Checkpoint folder to write.")]
-ValShare = Annotated[float, typer.Option(help="Share of the training classes kept to validate.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 
 
 @app.command("demo-data")
@@ -63,186 +56,8 @@ def demo_data(
     print(f"{classes * images} images of {classes} classes in {output}")
 
 
-@app.command("train-teacher")
-def train_teacher(
-    data: Data,
-    output: Output,
-    size: Annotated[int, typer.Option(help="Input side in pixels.")] = 224,
-    trunk: Annotated[str, typer.Option(help="Any timm model.")] = "tf_efficientnet_lite0",
-    weights: Annotated[
-        Path | None, typer.Option(help="Safetensors file of the trunk, in place of ImageNet's.")
-    ] = None,
-    dim: Annotated[int, typer.Option(help="Dimension of the embedding.")] = 512,
-    pooling: Annotated[str, typer.Option(help="avg or gem.")] = "avg",
-    batch_norm: Annotated[str, typer.Option(help="folded (frozen) or trained.")] = "folded",
-    fit: Annotated[
-        str, typer.Option(help="squash the picture to the square, or crop it.")
-    ] = "squash",
-    epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 12,
-    lr: Annotated[float, typer.Option(help="Peak learning rate of the trunk.")] = 5e-4,
-    head_factor: Annotated[
-        float, typer.Option(help="How much faster the projection learns than the trunk.")
-    ] = 3.0,
-    proxy_factor: Annotated[
-        float, typer.Option(help="How much faster the class proxies learn than the trunk.")
-    ] = 10.0,
-    batch: Annotated[int, typer.Option(help="Images a step.")] = 64,
-    images_per_class: Annotated[int, typer.Option(help="Images of a class in a batch.")] = 4,
-    loss: Annotated[
-        str,
-        typer.Option(
-            help="softmax, arcface, cosface, subcenter-arcface, soft-triple, proxy-anchor, "
-            "multi-similarity or triplet."
-        ),
-    ] = "softmax",
-    temperature: Annotated[
-        float | None, typer.Option(help="What cosines are divided by.  [default: the loss's own]")
-    ] = None,
-    margin: Annotated[
-        float | None, typer.Option(help="Of the losses that have one.  [default: the loss's own]")
-    ] = None,
-    learn_temperature: Annotated[
-        bool, typer.Option("--learn-temperature", help="Learn the softmax's temperature.")
-    ] = False,
-    class_share: Annotated[
-        float,
-        typer.Option(help="Share of the other classes that a softmax step compares with."),
-    ] = 1.0,
-    corrected: Annotated[
-        bool, typer.Option("--corrected", help="Count each of that share for all others.")
-    ] = False,
-    small_size: Annotated[
-        int, typer.Option(help="Size of the coming student, taught along; 0 for none. Saves time.")
-    ] = 0,
-    small_share: Annotated[float, typer.Option(help="Share of the steps at that size.")] = 0.5,
-    test_share: TestShare = None,
-    test_classes: Annotated[
-        Path | None, typer.Option(help="Text file naming the test classes, one a line.")
-    ] = None,
-    val_share: ValShare = 0.1,
-    split_seed: Annotated[int, typer.Option(help="Seed of the validation classes.")] = 0,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-) -> None:
-    """Train the database encoder."""
-    require_extra("train", "train-teacher")
-    if test_share is not None and test_classes is not None:
-        raise PocketlensError("give --test-share or --test-classes, not both")
-    from encoder.datasets.splits import (
-        SplitRule,
-        check_test_names,
-        read_class_list,
-        read_table,
-        split_classes,
-    )
-
-    split = SplitRule(
-        test=0.5 if test_share is None else test_share,
-        val=val_share,
-        seed=split_seed,
-        test_names=read_class_list(test_classes) if test_classes else (),
-    )
-    from encoder.atomic import check_output
-
-    check_output(output, marker="config.json", overwrite=overwrite, inputs=[data])
-    table = read_table(data)
-    check_test_names(table, split)
-    table = split_classes(table, split)
-    from encoder.losses.supervised import LossRecipe
-    from encoder.model import Architecture
-    from encoder.teacher import TeacherRecipe
-    from encoder.teacher import train_teacher as run
-    from encoder.training import Optimisation
-    from encoder.views import ViewRecipe
-
-    recipe = TeacherRecipe(
-        architecture=Architecture(trunk, pooling, dim, batch_norm),  # type: ignore[arg-type]
-        size=size,
-        fit=fit,
-        small_size=small_size,
-        small_share=small_share,
-        optimisation=Optimisation(epochs=epochs, lr=lr, head_factor=head_factor),
-        proxy_factor=proxy_factor,
-        batch=batch,
-        images_per_class=images_per_class,
-        loss=LossRecipe(
-            loss,  # type: ignore[arg-type]
-            temperature,
-            margin,
-            learn_temperature,
-            class_share,
-            corrected,
-        ),
-        views=ViewRecipe(mix_alpha=0.0, fit=fit),  # type: ignore[arg-type]
-        weights=str(weights) if weights else "",
-        seed=seed,
-    )
-    checkpoint, quarantined = run(table, recipe, output, split=split, overwrite=overwrite)
-    report_set_aside(entry.reason for entry in quarantined)
-    _report_checkpoint(output, checkpoint)
-
-
-@app.command()
-def distill(
-    teacher: Annotated[Path, typer.Argument(help="Checkpoint folder of the teacher.")],
-    data: Annotated[Path, typer.Argument(help="Folder or CSV of images; labels are not used.")],
-    output: Output,
-    size: Annotated[int, typer.Option(help="Input side of the student in pixels.")] = 112,
-    epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 6,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-4,
-    images: Annotated[int, typer.Option(help="Images a step.")] = 32,
-    views: Annotated[int, typer.Option(help="Coupled views of each image in a step.")] = 2,
-    start: Annotated[
-        str, typer.Option(help="Weights to start from: teacher or imagenet.")
-    ] = "teacher",
-    keep: Annotated[
-        float, typer.Option(help="Share of the teacher's weights mixed back in at the end.")
-    ] = 0.0,
-    scale: Annotated[
-        float, typer.Option(help="Smallest share of an image's area that a view shows.")
-    ] = 0.5,
-    mix: Annotated[float, typer.Option(help="Alpha of the mixing, 0 for none.")] = 0.2,
-    teacher_student: Annotated[float, typer.Option(help="Weight of that relational term.")] = 0.7,
-    student_student: Annotated[float, typer.Option(help="Weight of that relational term.")] = 0.7,
-    feature: Annotated[
-        float, typer.Option(help="Weight of the term on features before the projection.")
-    ] = 25.0,
-    with_validation: Annotated[
-        bool, typer.Option("--with-validation", help="Train on the validation images too.")
-    ] = False,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-) -> None:
-    """Distil a query encoder, without labels."""
-    require_extra("train", "distill")
-    from encoder.atomic import check_output
-
-    check_output(output, marker="config.json", overwrite=overwrite, inputs=[teacher, data])
-    from encoder.checkpoint import load_checkpoint
-    from encoder.losses.asymmetric import AsymmetricWeights
-    from encoder.student import StudentRecipe, distil_student, training_images
-    from encoder.training import Optimisation
-    from encoder.views import ViewRecipe
-
-    recipe = StudentRecipe(
-        size=size,
-        views_per_image=views,
-        images=images,
-        optimisation=Optimisation(epochs=epochs, lr=lr, head_factor=1.0),
-        weights=AsymmetricWeights(teacher_student, student_student, feature),
-        views=ViewRecipe(scale=(scale, 1.0), mix_alpha=mix),
-        keep=keep,
-        start=start,  # type: ignore[arg-type]
-        with_validation=with_validation,
-        seed=seed,
-    )
-    loaded = load_checkpoint(teacher)
-    table = _divide_known(data, loaded)
-    kept = len(training_images(table, with_validation=with_validation))
-    print(f"distilling on {kept} of {len(table)} images; the others validate or test")
-    checkpoint, quarantined = distil_student(loaded, table, recipe, output, overwrite=overwrite)
-    report_set_aside(entry.reason for entry in quarantined)
-    _report_checkpoint(output, checkpoint)
+app.command("train-teacher")(train_teacher)
+app.command()(distill)
 
 
 @app.command()
@@ -276,7 +91,7 @@ def evaluate(
     require_extra("torch", "evaluate")
     from encoder.atomic import check_output_file, write_json
     from encoder.checkpoint import load_checkpoint
-    from encoder.datasets.splits import read_table, split_classes
+    from encoder.datasets.splits import known_split, read_table, split_classes
     from encoder.evaluate import evaluate_checkpoints
     from encoder.evaluation.document import EncoderFacts, to_document
     from encoder.evaluation.protocol import list_judgings
@@ -285,7 +100,7 @@ def evaluate(
     judgings = list_judgings(storage or [], dim or [], whole_ranking=whole_ranking, seed=seed)
     loaded = load_checkpoint(teacher)
     query = load_checkpoint(student) if student else None
-    table = split_classes(read_table(data), _split_of(loaded))
+    table = split_classes(read_table(data), known_split(loaded.provenance))
     found = evaluate_checkpoints(
         loaded,
         query,
@@ -327,34 +142,6 @@ def _print_harmed(harmed: "Sequence[HarmedRow]") -> None:
         half = row.intervals["r1"].half
         shown = f"{row.figures['r1']:6.1f} ±{half:4.1f} {row.figures['map_at_r']:6.1f}"
         print(f"  {entry.corruption:<15}{entry.strength:>8g}{shown}")
-
-
-def _divide_known(data: Path, teacher: "Checkpoint") -> "ImageTable":
-    """Read images to distil on; where the teacher knows their classes, keep its test images out."""
-    from encoder.datasets.splits import read_table, split_classes
-
-    table = read_table(data)
-    if set(teacher.provenance.get("trained_on", [])) & set(table.class_names()):
-        table = split_classes(table, _split_of(teacher))
-    return table
-
-
-def _split_of(checkpoint: "Checkpoint") -> "SplitRule":
-    from encoder.datasets.splits import SplitRule, rule_from_json
-
-    split = checkpoint.provenance.get("split")
-    return rule_from_json(split) if split else SplitRule()
-
-
-def _report_checkpoint(output: Path, checkpoint: "Checkpoint") -> None:
-    print(f"{output}: {checkpoint.kind}, {checkpoint.preprocess.size} px, {checkpoint.space.dim}-d")
-    print(f"space {checkpoint.space.id}, encoder {checkpoint.encoder}")
-    if checkpoint.alignment:
-        shown = checkpoint.alignment
-        print(
-            f"cosine to the teacher on {shown.images} held-out images: "
-            f"mean {shown.mean_cosine:.3f}, 5th percentile {shown.p5_cosine:.3f}"
-        )
 
 
 def _print_rows(rows: "Sequence[EvaluationRow]") -> None:

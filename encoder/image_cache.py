@@ -63,6 +63,10 @@ class DecodedImages:
         start = self.offsets[position]
         return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
 
+    def paths(self, positions: NDArray[np.int64]) -> list[str]:
+        """Return the files of the images at these positions."""
+        return [str(file_of(self.files[position])) for position in positions]
+
     def aspects(self, positions: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return width ÷ height of the images at these positions."""
         heights, widths = self.shapes[positions].astype(np.float64).T

@@ -3,17 +3,16 @@
 import contextlib
 import copy
 import dataclasses
-import functools
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from encoder.atomic import new_folder
+from encoder.atomic import check_output, new_folder
+from encoder.batches import ShuffledBatches
 from encoder.checkpoint import CONFIG, METRICS, Alignment, Checkpoint, save_checkpoint
 from encoder.datasets.table import ImageTable
 from encoder.embed import Quarantined, embed_all
@@ -28,18 +27,20 @@ from encoder.losses.asymmetric import (
     feature_term,
 )
 from encoder.model import EmbeddingModel
+from encoder.optimisation import Optimisation
 from encoder.preprocess import Preprocess
 from encoder.progress import track
 from encoder.teacher import head_of, start_model
 from encoder.training import (
-    MetricLog,
-    Optimisation,
-    ViewCutter,
+    BatchLoss,
+    Training,
+    count_steps,
     mix_in_weights,
-    parameter_groups,
     run_training,
     seed_everything,
 )
+from encoder.training_state import StateFolder, identify, open_state
+from encoder.view_cutter import ViewCutter
 from encoder.views import ViewRecipe, sample_views
 
 # Enough for a mean cosine to three digits.
@@ -84,15 +85,18 @@ def distil_student(
     output: Path,
     *,
     overwrite: bool = False,
+    resume: bool = False,
 ) -> tuple[Checkpoint, tuple[Quarantined, ...]]:
     """Train a student of the teacher on the table's training images and write its checkpoint.
 
     Labels are not used. The student carries the teacher's space; its alignment is measured on
-    images held out of the training. Returns it and the images that could not be read.
+    images held out of the training. With `resume` a training of this output that was stopped goes
+    on. Returns it and the images that could not be read.
 
     Raises:
         PocketlensError: when there are no images, or the output must not be replaced.
     """
+    check_output(output, marker=CONFIG, overwrite=overwrite)
     rng = seed_everything(recipe.seed)
     training = training_images(table, with_validation=recipe.with_validation)
     if len(training) < 2:
@@ -101,10 +105,8 @@ def distil_student(
     views = dataclasses.replace(recipe.views, fit=preprocess.fit)
     recipe = dataclasses.replace(recipe, views=views)
     _check_share_kept(recipe, teacher)
-    with (
-        new_folder(output, marker=CONFIG, overwrite=overwrite) as folder,
-        contextlib.closing(MetricLog(folder / METRICS)) as log,
-    ):
+    provenance = _describe(teacher, recipe, table, training)
+    with open_state(output, identify(**provenance), resume=resume, overwrite=overwrite) as state:
         with track("reading images", len(training)) as advance:
             side = 2 * teacher.preprocess.size
             images = open_images(training.sources(), side=side, advance=advance)
@@ -113,7 +115,7 @@ def distil_student(
         guide = prepare_inference(teacher, precision=recipe.teacher_precision)
         model = start_student(teacher, recipe)
         model = model.to(guide.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        _optimise(model, guide, preprocess, images, recipe, rng, log)
+        _optimise(model, guide, preprocess, images, recipe, state)
         if recipe.keep:
             mix_in_weights(model, teacher.model.state_dict(), recipe.keep)
         student = Checkpoint(
@@ -122,12 +124,12 @@ def distil_student(
             preprocess,
             teacher.space,
             "student",
-            provenance=_provenance(teacher, recipe, table, training),
+            provenance=provenance,
         )
         student.alignment = measure_alignment(student, teacher, held_out)
-        if student.alignment:
-            log.write(**dataclasses.asdict(student.alignment))
-        save_checkpoint(student, folder)
+        with new_folder(output, marker=CONFIG, overwrite=overwrite) as folder:
+            shutil.copyfile(state.log, folder / METRICS)
+            save_checkpoint(student, folder)
     return student, images.quarantined
 
 
@@ -177,16 +179,15 @@ def _optimise(
     preprocess: Preprocess,
     images: DecodedImages,
     recipe: StudentRecipe,
-    rng: np.random.Generator,
-    log: MetricLog,
+    state: StateFolder,
 ) -> None:
-    count = min(recipe.images, len(images.positions))
-    steps = max(1, round(recipe.optimisation.epochs * len(images.positions) / count))
+    batch = min(recipe.images, len(images.positions))
+    batches = ShuffledBatches(len(images.positions), batch, recipe.seed)
+    steps, steps_per_pass = count_steps(len(images.positions), batch, recipe.optimisation)
     repeats, device = recipe.views_per_image, guide.device
 
-    def compute_loss(
-        cutter: ViewCutter, chosen: NDArray[np.int64]
-    ) -> tuple[Tensor, dict[str, float], int]:
+    def compute_loss(number: int, rng: np.random.Generator) -> BatchLoss:
+        chosen = batches.draw(number)
         positions = np.repeat(images.positions[chosen], repeats)
         views = sample_views(
             recipe.views, images.aspects(positions), rng, population=len(images.positions)
@@ -203,19 +204,21 @@ def _optimise(
         )
         loss = asymmetric_loss(terms, recipe.weights) / len(chosen)
         figures = {name: float(term.detach()) / len(chosen) for name, term in terms.items()}
-        return loss, {**figures, "cosine": cosine}, len(chosen)
+        names = images.paths(images.positions[chosen])
+        return BatchLoss(loss, {**figures, "cosine": cosine}, names)
 
-    model.train()
     settings = recipe.optimisation
-    modules = [(model.trunk, 1.0), (head_of(model), settings.head_factor)]
-    groups = parameter_groups(modules, settings)
-    with (
-        track(f"distilling the {preprocess.size} px student", steps * count) as advance,
-        contextlib.closing(ViewCutter(images)) as cutter,
-    ):
-        drawn = _shuffle(len(images.positions), count, rng)
-        loss_of = functools.partial(compute_loss, cutter)
-        run_training(steps, drawn, loss_of, groups, settings, log, advance)
+    with contextlib.closing(ViewCutter(images)) as cutter:
+        training = Training(
+            f"distilling the {preprocess.size} px student",
+            model,
+            [(model.trunk, 1.0), (head_of(model), settings.head_factor)],
+            steps,
+            steps_per_pass,
+            batch,
+            compute_loss,
+        )
+        run_training(training, settings, recipe.seed, state)
 
 
 def compare_views(
@@ -239,16 +242,6 @@ def compare_views(
     return terms, float((own * target).detach().sum(-1).mean())
 
 
-def _shuffle(total: int, count: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Yield batches of images, every image once before any comes again."""
-    order = rng.permutation(total)
-    while True:
-        while len(order) < count:
-            order = np.concatenate([order, rng.permutation(total)])
-        batch, order = order[:count], order[count:]
-        yield batch
-
-
 def measure_alignment(
     student: Checkpoint, teacher: Checkpoint, files: list[Source]
 ) -> Alignment | None:
@@ -261,7 +254,7 @@ def measure_alignment(
     return Alignment.measure(own.vectors[first], reference.vectors[second], teacher.encoder)
 
 
-def _provenance(
+def _describe(
     teacher: Checkpoint, recipe: StudentRecipe, table: ImageTable, training: ImageTable
 ) -> dict[str, Any]:
     seen = {*teacher.provenance.get("trained_on", []), *training.class_names()}

@@ -4,18 +4,19 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pytorch_metric_learning.samplers import MPerClassSampler
-from torch import Tensor, nn
+from torch import nn
 
-from encoder.atomic import new_folder
+from encoder.atomic import check_output, new_folder
 from encoder.backbones import build_trunk, input_statistics, load_imagenet, load_weights_file
+from encoder.batches import ClassBalancedBatches
 from encoder.checkpoint import (
     CONFIG,
     METRICS,
@@ -33,19 +34,13 @@ from encoder.inference import choose_device, normalise_pixels, prepare_network
 from encoder.losses.supervised import LossRecipe, build_loss
 from encoder.memory import count_cores
 from encoder.model import Architecture, EmbeddingModel
+from encoder.optimisation import Optimisation, check_positive
 from encoder.preprocess import Preprocess
 from encoder.progress import track
 from encoder.space import mint_space
-from encoder.training import (
-    MetricLog,
-    Optimisation,
-    ViewCutter,
-    check_positive,
-    diverged,
-    parameter_groups,
-    run_training,
-    seed_everything,
-)
+from encoder.training import BatchLoss, Training, count_steps, run_training, seed_everything
+from encoder.training_state import StateFolder, identify, open_state
+from encoder.view_cutter import ViewCutter
 from encoder.views import ViewRecipe, sample_views
 
 
@@ -105,20 +100,23 @@ def train_teacher(
     *,
     split: SplitRule | None = None,
     overwrite: bool = False,
+    resume: bool = False,
 ) -> tuple[Checkpoint, tuple[Quarantined, ...]]:
     """Train on the table's training split and write a checkpoint folder.
 
-    Validation classes, where there are any, are measured after each epoch and never trained on.
-    `split`, the rule that divided the table, is kept with the checkpoint, so that whoever uses it
-    later divides alike.
+    Validation classes, where there are any, are measured after each epoch and never trained on; the
+    weights that were best there are kept. `split`, the rule that divided the table, is kept with
+    the checkpoint, so that whoever uses it later divides alike. With `resume` a training of this
+    output that was stopped goes on, to the same weights as if it had not been.
     Returns the checkpoint and the images that could not be read.
 
     Raises:
         PocketlensError: when the data or the recipe cannot train, or the output must not be
             replaced.
     """
+    check_output(output, marker=CONFIG, overwrite=overwrite)
     recipe = dataclasses.replace(recipe, loss=recipe.loss.resolved())
-    rng = seed_everything(recipe.seed)
+    seed_everything(recipe.seed)
     training = table.select(
         index for index, row in enumerate(table.rows) if row.split == "train" and row.label
     )
@@ -129,18 +127,20 @@ def train_teacher(
         torch.set_num_threads(count_cores())
     mean, std = input_statistics(recipe.architecture.trunk)
     preprocess = Preprocess(recipe.size, recipe.fit, recipe.crop, mean, std)  # type: ignore[arg-type]
-    with (
-        new_folder(output, marker=CONFIG, overwrite=overwrite) as folder,
-        contextlib.closing(MetricLog(folder / METRICS)) as log,
-    ):
+    split = split or SplitRule()
+    provenance = _describe(recipe, table, split)
+    identity = identify(start=digest_model(model), **provenance)
+    with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
         with track("reading images", len(training)) as advance:
             images = open_images(training.sources(), side=2 * recipe.size, advance=advance)
         chosen, dropped = _choose_images(training, images)
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        validate = functools.partial(_validate, model, preprocess, recipe, table.split("val"))
-        _optimise(model, chosen, preprocess, recipe, rng, validate, log)
-        checkpoint = _mint(model.cpu().eval(), preprocess, recipe, table, split or SplitRule())
-        save_checkpoint(checkpoint, folder)
+        judge = functools.partial(_validate, preprocess, recipe, table.split("val"))
+        _optimise(model, chosen, preprocess, recipe, judge, state)
+        checkpoint = _mint(model.cpu().eval(), preprocess, recipe, provenance)
+        with new_folder(output, marker=CONFIG, overwrite=overwrite) as folder:
+            shutil.copyfile(state.log, folder / METRICS)
+            save_checkpoint(checkpoint, folder)
     return checkpoint, (*images.quarantined, *dropped)
 
 
@@ -180,20 +180,17 @@ def _optimise(
     chosen: _TrainingImages,
     preprocess: Preprocess,
     recipe: TeacherRecipe,
-    rng: np.random.Generator,
-    validate: Callable[[], dict[str, float]],
-    log: MetricLog,
+    judge: Callable[[nn.Module], dict[str, float]],
+    state: StateFolder,
 ) -> None:
     device = next(model.parameters()).device
-    loss = build_loss(recipe.loss, chosen.classes, recipe.architecture.dim, rng).to(device)
-    count = len(chosen.positions)
+    loss = build_loss(recipe.loss, chosen.classes, recipe.architecture.dim).to(device)
     batch = min(recipe.batch, chosen.classes * recipe.images_per_class)
-    steps = max(1, round(recipe.optimisation.epochs * count / batch))
-    steps_per_epoch = max(1, count // batch)
+    batches = ClassBalancedBatches(chosen.targets, batch, recipe.images_per_class, recipe.seed)
+    steps, steps_per_pass = count_steps(len(chosen.positions), batch, recipe.optimisation)
 
-    def compute_loss(
-        cutter: ViewCutter, drawn: NDArray[np.int64]
-    ) -> tuple[Tensor, dict[str, float], int]:
+    def compute_loss(number: int, rng: np.random.Generator) -> BatchLoss:
+        drawn = batches.draw(number)
         positions = chosen.positions[drawn]
         views = sample_views(recipe.views, chosen.images.aspects(positions), rng)
         small = recipe.small_size and rng.random() < recipe.small_share
@@ -201,29 +198,23 @@ def _optimise(
         pixels = cutter.cut(positions, views, size, device)
         embeddings = model(normalise_pixels(pixels, preprocess))
         value = loss(embeddings, torch.from_numpy(chosen.targets[drawn]).to(device))
-        return value, {"loss": float(value.detach())}, len(drawn)
+        return BatchLoss(value, {"loss": float(value.detach())}, chosen.images.paths(positions))
 
-    def after_step(step: int) -> None:
-        if step % steps_per_epoch == 0 or step == steps:
-            model.eval()
-            figures = validate()
-            if not all(map(math.isfinite, figures.values())):
-                raise diverged("the embedding of a validation image", step, steps)
-            if figures:
-                log.write(step=step, **figures)
-            model.train()
-
-    model.train()
     settings = recipe.optimisation
     modules = [(model.trunk, 1.0), (head_of(model), settings.head_factor)]
-    groups = parameter_groups([*modules, (loss, recipe.proxy_factor)], settings)
-    batches = _draw_batches(chosen.targets, batch, recipe.images_per_class)
-    with (
-        track("training the teacher", steps * batch) as advance,
-        contextlib.closing(ViewCutter(chosen.images)) as cutter,
-    ):
-        loss_of = functools.partial(compute_loss, cutter)
-        run_training(steps, batches, loss_of, groups, settings, log, advance, after_step=after_step)
+    with contextlib.closing(ViewCutter(chosen.images)) as cutter:
+        training = Training(
+            "training the teacher",
+            model,
+            [*modules, (loss, recipe.proxy_factor)],
+            steps,
+            steps_per_pass,
+            batch,
+            compute_loss,
+            judge,
+            beside=loss,
+        )
+        run_training(training, settings, recipe.seed, state)
 
 
 def head_of(model: EmbeddingModel) -> nn.Module:
@@ -231,22 +222,11 @@ def head_of(model: EmbeddingModel) -> nn.Module:
     return nn.ModuleList([model.projection, *([model.pool] if model.pool else [])])
 
 
-def _draw_batches(
-    targets: NDArray[np.int64], batch: int, per_class: int
-) -> Iterator[NDArray[np.int64]]:
-    sampler = MPerClassSampler(
-        targets, per_class, batch_size=batch, length_before_new_iter=max(batch, len(targets))
-    )
-    while True:
-        order = np.fromiter(sampler, np.int64)
-        for start in range(0, len(order) - batch + 1, batch):
-            yield order[start : start + batch]
-
-
 def _validate(
-    model: EmbeddingModel, preprocess: Preprocess, recipe: TeacherRecipe, validation: ImageTable
+    preprocess: Preprocess, recipe: TeacherRecipe, validation: ImageTable, model: nn.Module
 ) -> dict[str, float]:
     """Measure the network as it is now on the validation classes; nothing where none has a pair."""
+    assert isinstance(model, EmbeddingModel)
     network = prepare_network(model, recipe.architecture, preprocess, precision="auto")
     embedded = embed_all(validation.sources(), preprocess, network.embedder)
     labels = validation.labels()[embedded.positions]
@@ -259,19 +239,21 @@ def _validate(
     return {f"val_{name}": round(value, 3) for name, value in found.means().items()}
 
 
-def _mint(
-    model: EmbeddingModel,
-    preprocess: Preprocess,
-    recipe: TeacherRecipe,
-    table: ImageTable,
-    split: SplitRule,
-) -> Checkpoint:
-    space = mint_space("teacher", recipe.architecture.dim, digest_model(model))
-    provenance: dict[str, Any] = {
+def _describe(recipe: TeacherRecipe, table: ImageTable, split: SplitRule) -> dict[str, Any]:
+    return {
         "recipe": dataclasses.asdict(recipe),
         "seed": recipe.seed,
         "split": dataclasses.asdict(split),
         "trained_on": table.split("train").class_names(),
         "data": table.describe(),
     }
+
+
+def _mint(
+    model: EmbeddingModel,
+    preprocess: Preprocess,
+    recipe: TeacherRecipe,
+    provenance: dict[str, Any],
+) -> Checkpoint:
+    space = mint_space("teacher", recipe.architecture.dim, digest_model(model))
     return Checkpoint(model, recipe.architecture, preprocess, space, "teacher", None, provenance)

@@ -1,160 +1,83 @@
-"""The one training loop: batches of views, schedule, metric log, and a stop at the first NaN."""
+"""The one training loop: steps, judgements, the best weights kept, and going on after a stop.
 
+Every batch is a function of the seed and its number (`encoder.batches`), so that a training which
+was stopped ends with the same weights as one that was not.
+"""
+
+import contextlib
 import dataclasses
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
+from encoder.batches import seed_batch
 from encoder.errors import PocketlensError
-from encoder.image_cache import DecodedImages
-from encoder.memory import count_cores
-from encoder.preprocess import Pixels
-from encoder.progress import Advance
-from encoder.views import Views, needs_partner, render_view
+from encoder.metric_log import MetricLog
+from encoder.optimisation import Optimisation, Optimisers, average_weights, build_optimisers
+from encoder.progress import track
+from encoder.training_state import (
+    Progress,
+    StateFolder,
+    gather_tensors,
+    load_state,
+    save_state,
+    scatter_tensors,
+)
 
-
-def check_positive(name: str, value: float) -> None:
-    """Refuse an option's value that is not a positive number."""
-    if not 0 < value < math.inf:
-        raise PocketlensError(f"--{name.replace('_', '-')} {value} must be a positive number")
+# The figure of a judgement that says which weights are best.
+JUDGED_BY = "val_map_at_r"
+_SAVE_SECONDS = 300.0
+_LOG_EVERY = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Optimisation:
-    """Set AdamW and its one-cycle schedule; the projection learns `head_factor` times faster."""
+class BatchLoss:
+    """Hold the loss of one batch, figures to show, and the images it was made of."""
 
-    epochs: float
-    lr: float
-    head_factor: float = 3.0
-    weight_decay: float = 1e-4
-    warm_up: float = 0.2
+    loss: Tensor
+    figures: dict[str, float]
+    images: Sequence[str]
 
-    def __post_init__(self) -> None:
-        for name in ("epochs", "lr", "head_factor"):
-            check_positive(name, getattr(self, name))
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Say what learns and how fast, what a batch costs it and how it is judged.
+
+    `modules` are parts with how much faster than the rate each learns; the first is the trunk.
+    `beside` is what learns and is not of the model, as a loss with proxies. `compute_loss` is
+    given the number of a batch and its source of random numbers; `judge` the model in eval mode,
+    after each pass of `steps_per_pass` steps.
+    """
+
+    title: str
+    model: nn.Module
+    modules: list[tuple[nn.Module, float]]
+    steps: int
+    steps_per_pass: int
+    images_per_batch: int
+    compute_loss: Callable[[int, np.random.Generator], BatchLoss]
+    judge: Callable[[nn.Module], dict[str, float]] = lambda model: {}
+    beside: nn.Module | None = None
 
 
 def seed_everything(seed: int) -> np.random.Generator:
-    """Seed torch and the global numpy state (which the PK sampler reads); return our own source."""
+    """Seed torch; return our own source of random numbers."""
     if not 0 <= seed < 2**32:
         raise PocketlensError(f"--seed {seed} is not between 0 and 4294967295")
     torch.manual_seed(seed)
-    np.random.seed(seed)
     return np.random.default_rng(seed)
 
 
-class ViewCutter:
-    """Cut batches of views from decoded images on all cores.
-
-    On a CPU the network uses the same cores, so cutting and training alternate.
-    """
-
-    def __init__(self, images: DecodedImages) -> None:
-        self.images = images
-        self._pool = ThreadPoolExecutor(count_cores())
-
-    def cut(
-        self, positions: NDArray[np.int64], views: Views, size: int, device: torch.device
-    ) -> Tensor:
-        """Return the views of the images at these positions: uint8 `[n, size, size, 3]`.
-
-        A view's partner is a position among the images' readable ones.
-        """
-        cuts = self._pool.map(self.cut_one, positions, views, [size] * len(views))
-        return torch.from_numpy(np.stack(list(cuts))).to(device, non_blocking=True)
-
-    def cut_one(self, position: int, view: np.void, size: int) -> Pixels:
-        """Return one view: uint8 `[size, size, 3]`."""
-        mixed = needs_partner(view)
-        partner = self.images[int(self.images.positions[view["partner"]])] if mixed else None
-        return render_view(self.images[position], partner, view, size)
-
-    def close(self) -> None:
-        """Stop the worker threads."""
-        self._pool.shutdown()
-
-
-class MetricLog:
-    """Append one JSON object a line, flushed, so that a killed run leaves what it measured."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file.open("a", encoding="utf-8")
-        self._started = time.monotonic()
-
-    def write(self, **values: Any) -> None:
-        """Write the values with the seconds since the start."""
-        line = {"seconds": round(time.monotonic() - self._started, 2), **values}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def parameter_groups(
-    modules: list[tuple[nn.Module, float]], settings: Optimisation
-) -> list[dict[str, Any]]:
-    """Return optimiser groups for modules and how much faster than `lr` each learns.
-
-    Vectors and scalars (biases, exponents) are not decayed, nor are weights with sparse gradients,
-    which a module names in `sparse_parameters()`.
-    """
-    groups = []
-    for module, factor in modules:
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        sparse = {id(p) for part in module.modules() for p in _sparse_parameters(part)}
-        for chosen, kind in (
-            ([p for p in parameters if id(p) in sparse], {"sparse": True}),
-            (
-                [p for p in parameters if p.ndim > 1 and id(p) not in sparse],
-                {"weight_decay": settings.weight_decay},
-            ),
-            ([p for p in parameters if p.ndim <= 1], {"weight_decay": 0.0}),
-        ):
-            if chosen:
-                groups.append({"params": chosen, "lr": settings.lr * factor, **kind})
-    return groups
-
-
-def _sparse_parameters(module: nn.Module) -> list[nn.Parameter]:
-    name: Callable[[], list[nn.Parameter]] | None = getattr(module, "sparse_parameters", None)
-    return name() if name else []
-
-
-def build_optimisers(
-    groups: list[dict[str, Any]], settings: Optimisation, steps: int
-) -> list[tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]]:
-    """Return AdamW for the dense groups and Adam for the sparse ones, each with its schedule."""
-    total = max(steps, 2)
-    made = []
-    for sparse, kind in ((False, torch.optim.AdamW), (True, torch.optim.SparseAdam)):
-        chosen = [
-            {key: value for key, value in group.items() if key != "sparse"}
-            for group in groups
-            if group.get("sparse", False) == sparse
-        ]
-        if not chosen:
-            continue
-        optimiser: torch.optim.Optimizer = kind(chosen)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser,
-            max_lr=[group["lr"] for group in chosen],
-            total_steps=total,
-            # A warm-up of exactly one step divides by zero in torch.
-            pct_start=max(settings.warm_up, 1.5 / total),
-        )
-        made.append((optimiser, schedule))
-    return made
+def count_steps(images: int, batch: int, settings: Optimisation) -> tuple[int, int]:
+    """Return the steps of a training and of one pass over so many images."""
+    each = batch * settings.accumulate
+    return max(1, round(settings.epochs * images / each)), max(1, images // each)
 
 
 def mix_in_weights(model: nn.Module, start: Mapping[str, Tensor], share: float) -> None:
@@ -168,47 +91,151 @@ def mix_in_weights(model: nn.Module, start: Mapping[str, Tensor], share: float) 
             weight.lerp_(start[name].to(weight), share)
 
 
-def diverged(what: str, step: int, steps: int) -> PocketlensError:
+def diverged(what: str, step: int, steps: int, images: Sequence[str] = ()) -> PocketlensError:
     """Return the error of a training whose figures are no longer numbers."""
+    shown = f" (images {', '.join(images[:3])}, …)" if images else ""
     return PocketlensError(
-        f"{what} is not a number at step {step} of {steps}; lower --lr and train again"
+        f"{what} is not a number at step {step} of {steps}{shown}; lower --lr and train again"
     )
 
 
 def run_training(
-    steps: int,
-    batches: Iterator[Any],
-    compute_loss: Callable[[Any], tuple[Tensor, dict[str, float], int]],
-    groups: list[dict[str, Any]],
-    settings: Optimisation,
-    log: MetricLog,
-    advance: Advance,
-    *,
-    log_every: int = 10,
-    after_step: Callable[[int], None] = lambda step: None,
+    training: Training, settings: Optimisation, seed: int, folder: StateFolder
 ) -> None:
-    """Optimise for `steps` steps.
+    """Train, from the start or from where the state in `folder` was left.
 
-    `compute_loss` returns the loss, the figures to log, and how many images the batch held.
+    The model ends with the weights of the best judgement, where it was judged, or else with the
+    last, or their moving average.
 
     Raises:
-        PocketlensError: when the loss is no longer a number, naming the step.
+        PocketlensError: when the loss is no longer a number, naming step and images.
     """
-    optimisers = build_optimisers(groups, settings, steps)
-    for step in range(1, steps + 1):
-        loss, figures, images = compute_loss(next(batches))
-        if not bool(torch.isfinite(loss)):
-            raise diverged("the loss", step, steps)
-        for optimiser, _ in optimisers:
-            optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        for optimiser, schedule in optimisers:
-            optimiser.step()
-            schedule.step()
-        advance(images, **figures)
-        if step % log_every == 0 or step == steps:
-            log.write(step=step, steps=steps, lr=optimisers[0][1].get_last_lr()[0], **figures)
-        after_step(step)
-    parameters = (parameter for group in groups for parameter in group["params"])
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
-        raise diverged("a weight", steps, steps)
+    run = _Run(training, settings, seed, folder)
+    with contextlib.closing(run.log):
+        run.go_on()
+        run.end()
+
+
+class _Run:
+    """Hold what changes while a training runs."""
+
+    def __init__(
+        self, training: Training, settings: Optimisation, seed: int, folder: StateFolder
+    ) -> None:
+        self.training, self.settings, self.seed, self.folder = training, settings, seed, folder
+        self.optimisers: Optimisers = build_optimisers(training.modules, settings, training.steps)
+        self.average: AveragedModel | None = None
+        if settings.average:
+            self.average = average_weights(training.model, settings.average)
+        self.best: dict[str, Tensor] = {}
+        self.progress = Progress()
+        self._restore()
+        progress = self.progress
+        self.log = MetricLog(folder.log, length=progress.log_bytes, seconds=progress.seconds)
+
+    def go_on(self) -> None:
+        """Run the steps that are left."""
+        trunk = self.training.modules[0][0]
+        self.training.model.train()
+        try:
+            self._run_steps(trunk)
+        finally:
+            trunk.requires_grad_(True)
+
+    def _run_steps(self, trunk: nn.Module) -> None:
+        training, settings, progress = self.training, self.settings, self.progress
+        resting = round(settings.head_passes * training.steps_per_pass)
+        images = training.images_per_batch * settings.accumulate
+        saved = time.monotonic()
+        with track(training.title, (training.steps - progress.step) * images) as advance:
+            while progress.step < training.steps and not self._is_enough():
+                progress.step += 1
+                step = progress.step
+                trunk.requires_grad_(step > resting)
+                figures = self._take_step(step)
+                advance(images, **figures)
+                if step % _LOG_EVERY == 0 or step == training.steps:
+                    rate = self.optimisers.rate
+                    self.log.write(step=step, steps=training.steps, lr=rate, **figures)
+                judged = step % training.steps_per_pass == 0 or step == training.steps
+                if judged:
+                    self._judge(step)
+                if judged or time.monotonic() - saved > _SAVE_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
+
+    def _take_step(self, step: int) -> dict[str, float]:
+        training, count = self.training, self.settings.accumulate
+        self.optimisers.clear()
+        figures: dict[str, float] = {}
+        for number in range((step - 1) * count, step * count):
+            batch = training.compute_loss(number, seed_batch(self.seed, number))
+            if not bool(torch.isfinite(batch.loss)):
+                raise diverged("the loss", step, training.steps, batch.images)
+            (batch.loss / count).backward()  # type: ignore[no-untyped-call]
+            for name, value in batch.figures.items():
+                figures[name] = figures.get(name, 0.0) + value / count
+        self.optimisers.step()
+        if self.average is not None:
+            self.average.update_parameters(training.model)
+        return figures
+
+    def _current(self) -> nn.Module:
+        """Return the model to judge and to keep."""
+        return self.training.model if self.average is None else self.average.module
+
+    def _judge(self, step: int) -> None:
+        model = self._current().eval()
+        figures = self.training.judge(model)
+        model.train()
+        if not all(map(math.isfinite, figures.values())):
+            raise diverged("the embedding of a validation image", step, self.training.steps)
+        if not figures:
+            return
+        self.log.write(step=step, **figures)
+        if figures[JUDGED_BY] > self.progress.best:
+            self.progress.best, self.progress.best_step = figures[JUDGED_BY], step
+            self.progress.worse = 0
+            self.best = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+        else:
+            self.progress.worse += 1
+
+    def _is_enough(self) -> bool:
+        return 0 < self.settings.patience <= self.progress.worse
+
+    def _parts(self) -> dict[str, nn.Module]:
+        """Return every part that changes, by name."""
+        parts = {"model": self.training.model, "beside": self.training.beside, "mean": self.average}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def _save(self) -> None:
+        self._check_weights()
+        self.progress.log_bytes, self.progress.seconds = self.log.length, self.log.seconds
+        tensors = gather_tensors(self._parts(), self.optimisers)
+        tensors |= {f"best/{name}": value for name, value in self.best.items()}
+        save_state(self.folder, self.progress, tensors)
+
+    def _restore(self) -> None:
+        found = load_state(self.folder)
+        if found is None:
+            return
+        self.progress, tensors = found
+        with warnings.catch_warnings():
+            # Schedules run ahead of their optimisers here, on purpose.
+            warnings.filterwarnings("ignore", message=r".*optimizer\.step\(\)")
+            scatter_tensors(tensors, self._parts(), self.optimisers, self.progress.step)
+        self.best = {
+            name.removeprefix("best/"): value
+            for name, value in tensors.items()
+            if name.startswith("best/")
+        }
+
+    def _check_weights(self) -> None:
+        for module, _ in self.training.modules:
+            if not all(bool(torch.isfinite(weight).all()) for weight in module.parameters()):
+                raise diverged("a weight", self.progress.step, self.training.steps)
+
+    def end(self) -> None:
+        """Leave the weights to keep in the model."""
+        self._check_weights()
+        self.training.model.load_state_dict(self.best or self._current().state_dict())

@@ -48,6 +48,12 @@ def rule_from_json(value: Mapping[str, Any]) -> SplitRule:
         raise PocketlensError(f"the split kept with the checkpoint is damaged ({error})") from None
 
 
+def known_split(provenance: Mapping[str, Any]) -> SplitRule:
+    """Return the rule that an encoder was trained under, from what is kept of its making."""
+    split = provenance.get("split")
+    return rule_from_json(split) if split else SplitRule()
+
+
 def read_class_list(file: Path) -> tuple[str, ...]:
     """Read class names from a text file, one a line.
 

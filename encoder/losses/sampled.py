@@ -29,7 +29,6 @@ class SampledSoftmax(nn.Module):
         dim: int,
         temperature: float,
         share: float,
-        rng: np.random.Generator,
         *,
         corrected: bool = False,
         learn_temperature: bool = False,
@@ -39,13 +38,14 @@ class SampledSoftmax(nn.Module):
         logarithm = torch.tensor(math.log(temperature))
         self.log_temperature = nn.Parameter(logarithm, requires_grad=learn_temperature)
         self.share, self.corrected = share, corrected
-        self._rng = rng
 
     def forward(self, vectors: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of unit vectors `[n, dim]` of these classes `[n]`."""
         own, local = torch.unique(targets, return_inverse=True)
         rest = len(self.proxies) - len(own)
-        others = draw_others(own.cpu().numpy(), rest, math.ceil(self.share * rest), self._rng)
+        # Torch is what a training seeds batch by batch; numpy draws without touching every class.
+        rng = np.random.default_rng(int(torch.randint(2**62, ())))
+        others = draw_others(own.cpu().numpy(), rest, math.ceil(self.share * rest), rng)
         rows = torch.cat([own, torch.from_numpy(others).to(own.device)])
         proxies = functional.embedding(rows, self.proxies, sparse=self.share < 1)
         logits = vectors @ functional.normalize(proxies, dim=1).T / self.temperature()

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from pytorch_metric_learning import losses, miners
 from torch import Tensor, nn
@@ -96,7 +95,7 @@ DEFAULTS: dict[str, LossDefaults] = {
 }
 
 
-def build_loss(recipe: LossRecipe, classes: int, dim: int, rng: np.random.Generator) -> nn.Module:
+def build_loss(recipe: LossRecipe, classes: int, dim: int) -> nn.Module:
     """Return a module of the mean loss of unit vectors `[n, dim]` and class numbers `[n]`.
 
     Proxies, where it has them, start at unit length, so that a learning rate means the same for
@@ -109,7 +108,6 @@ def build_loss(recipe: LossRecipe, classes: int, dim: int, rng: np.random.Genera
             dim,
             chosen.temperature or 0,
             chosen.class_share,
-            rng,
             corrected=chosen.corrected,
             learn_temperature=chosen.learn_temperature,
         )

@@ -1,7 +1,6 @@
 """Teacher and student train for a few steps on drawn images, really."""
 
 import dataclasses
-import itertools
 import json
 import shutil
 from pathlib import Path
@@ -18,8 +17,8 @@ from encoder.errors import PocketlensError
 from encoder.evaluate import evaluate_checkpoints
 from encoder.inference import prepare_inference
 from encoder.losses.asymmetric import AsymmetricWeights, asymmetric_terms
-from encoder.losses.sampled import SampledSoftmax
 from encoder.model import Architecture
+from encoder.optimisation import Optimisation
 from encoder.student import (
     StudentRecipe,
     compare_views,
@@ -28,13 +27,6 @@ from encoder.student import (
     training_images,
 )
 from encoder.teacher import TeacherRecipe, train_teacher
-from encoder.training import (
-    MetricLog,
-    Optimisation,
-    build_optimisers,
-    parameter_groups,
-    run_training,
-)
 from encoder.views import ViewRecipe
 
 RULE = SplitRule(test=0.25, val=0.2)
@@ -83,47 +75,9 @@ def test_training_is_deterministic_by_seed(
     assert (tmp_path / "again" / WEIGHTS).read_bytes() == (trained / WEIGHTS).read_bytes()
 
 
-def test_some_classes_a_step_are_learnt_from(tmp_path: Path) -> None:
-    """The proxies' sparse gradients and the temperature are trained beside the network."""
-    torch.manual_seed(0)
-    targets = torch.arange(30).repeat(4)
-    inputs = torch.nn.functional.one_hot(targets, 30).float()
-    layer = torch.nn.Linear(30, 8)
-    loss = SampledSoftmax(30, 8, 0.2, 0.3, np.random.default_rng(0), learn_temperature=True)
-    before = {name: weight.detach().clone() for name, weight in loss.named_parameters()}
-    values = []
-
-    def compute_loss(batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, float], int]:
-        vectors = torch.nn.functional.normalize(layer(inputs[batch]), dim=1)
-        value = loss(vectors, targets[batch])
-        values.append(float(value.detach()))
-        return value, {}, len(batch)
-
-    settings = Optimisation(epochs=1, lr=1e-2)
-    batches = itertools.cycle(torch.randperm(120).split(12))
-    log = MetricLog(tmp_path / "log.jsonl")
-    groups = parameter_groups([(layer, 1.0), (loss, 1.0)], settings)
-    run_training(150, batches, compute_loss, groups, settings, log, lambda *_, **__: None)
-    log.close()
-    assert np.mean(values[-10:]) < 0.3 * np.mean(values[:10])
-    assert all(not torch.equal(weight, before[n]) for n, weight in loss.named_parameters())
-
-
 def test_the_loss_of_a_recipe_is_kept_with_its_settings(trained: Path) -> None:
     kept = load_checkpoint(trained).provenance["recipe"]["loss"]
     assert kept["name"] == "softmax" and kept["temperature"] == 0.07
-
-
-def test_sparse_and_dense_weights_have_their_own_optimisers() -> None:
-    loss = SampledSoftmax(50, 4, 0.1, 0.1, np.random.default_rng(0), learn_temperature=True)
-    layer = torch.nn.Linear(3, 4)
-    settings = Optimisation(epochs=1, lr=1e-3, weight_decay=0.5)
-    groups = parameter_groups([(layer, 1.0), (loss, 10.0)], settings)
-    dense, sparse = (optimiser for optimiser, _ in build_optimisers(groups, settings, 10))
-    assert [len(group["params"]) for group in dense.param_groups] == [1, 1, 1]
-    assert [group["weight_decay"] for group in dense.param_groups] == [0.5, 0.0, 0.0]
-    (group,) = sparse.param_groups
-    assert group["params"] == [loss.proxies] and group["max_lr"] == pytest.approx(1e-2)
 
 
 def test_distilling_brings_the_student_nearer_and_keeps_the_space(
@@ -275,25 +229,6 @@ def test_queries_and_database_apart(table: ImageTable, trained: Path) -> None:
     classes = len(table.split("test").class_names())
     assert row.queries == classes and row.without_answer == 1
     assert len(row.values["r1"]) == classes - 1
-
-
-@pytest.mark.parametrize("steps", [1, 2, 3, 5, 10, 40])
-def test_any_number_of_steps_trains(steps: int, tmp_path: Path) -> None:
-    layer = torch.nn.Linear(2, 1)
-    settings = Optimisation(epochs=1, lr=0.1)
-    log = MetricLog(tmp_path / "log.jsonl")
-    before = layer.weight.detach().clone()
-    run_training(
-        steps,
-        itertools.repeat(torch.ones(1, 2)),
-        lambda batch: (layer(batch).square().sum(), {}, 1),
-        parameter_groups([(layer, 1.0)], settings),
-        settings,
-        log,
-        lambda count, **figures: None,
-    )
-    log.close()
-    assert not torch.equal(layer.weight, before)
 
 
 def test_classes_trained_on_are_never_evaluated(table: ImageTable, trained: Path) -> None:

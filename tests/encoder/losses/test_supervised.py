@@ -24,7 +24,7 @@ def make_vectors() -> torch.Tensor:
 def run(recipe: LossRecipe) -> tuple[float, np.ndarray, np.ndarray]:
     """Return the loss, the vectors and the proxies `[centres, dim]` of unit length."""
     torch.manual_seed(0)
-    loss = build_loss(recipe, CLASSES, DIM, np.random.default_rng(0))
+    loss = build_loss(recipe, CLASSES, DIM)
     vectors = make_vectors()
     value = float(loss(vectors, torch.from_numpy(LABELS)).detach())
     proxies = [weight.detach().double().numpy() for weight in loss.parameters() if weight.ndim > 1]
@@ -47,7 +47,7 @@ def test_softmax_of_zhai_and_wu() -> None:
 def test_a_learnt_temperature_starts_as_the_fixed_one_and_learns() -> None:
     value, vectors, proxies = run(LossRecipe(temperature=0.2, learn_temperature=True))
     assert value == pytest.approx(cross_entropy(vectors @ proxies.T / 0.2, LABELS), rel=1e-4)
-    loss = build_loss(LossRecipe(learn_temperature=True), CLASSES, DIM, np.random.default_rng(0))
+    loss = build_loss(LossRecipe(learn_temperature=True), CLASSES, DIM)
     assert isinstance(loss, SampledSoftmax) and loss.sparse_parameters() == []
     loss(make_vectors(), torch.from_numpy(LABELS)).backward()
     gradient = loss.log_temperature.grad

@@ -1,0 +1,37 @@
+"""The metric log of a training: one JSON object a line."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+
+class MetricLog:
+    """Append one JSON object a line, flushed, so that a killed run leaves what it measured.
+
+    `length` bytes of an earlier log are kept, those written up to the state that goes on.
+    """
+
+    def __init__(self, file: Path, *, length: int = 0, seconds: float = 0.0) -> None:
+        self._file = file.open("ab")
+        self._file.truncate(length)
+        self._started = time.monotonic() - seconds
+
+    @property
+    def length(self) -> int:
+        """Return how many bytes are written."""
+        return self._file.tell()
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds since the start, those before a stop among them."""
+        return round(time.monotonic() - self._started, 2)
+
+    def write(self, **values: Any) -> None:
+        """Write the values with the seconds since the start."""
+        self._file.write(json.dumps({"seconds": self.seconds, **values}).encode() + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -1,0 +1,44 @@
+"""Cut batches of views from decoded images."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from encoder.image_cache import DecodedImages
+from encoder.memory import count_cores
+from encoder.preprocess import Pixels
+from encoder.views import Views, needs_partner, render_view
+
+
+class ViewCutter:
+    """Cut batches of views from decoded images on all cores.
+
+    On a CPU the network uses the same cores, so cutting and training alternate.
+    """
+
+    def __init__(self, images: DecodedImages) -> None:
+        self.images = images
+        self._pool = ThreadPoolExecutor(count_cores())
+
+    def cut(
+        self, positions: NDArray[np.int64], views: Views, size: int, device: torch.device
+    ) -> Tensor:
+        """Return the views of the images at these positions: uint8 `[n, size, size, 3]`.
+
+        A view's partner is a position among the images' readable ones.
+        """
+        cuts = self._pool.map(self.cut_one, positions, views, [size] * len(views))
+        return torch.from_numpy(np.stack(list(cuts))).to(device, non_blocking=True)
+
+    def cut_one(self, position: int, view: np.void, size: int) -> Pixels:
+        """Return one view: uint8 `[size, size, 3]`."""
+        mixed = needs_partner(view)
+        partner = self.images[int(self.images.positions[view["partner"]])] if mixed else None
+        return render_view(self.images[position], partner, view, size)
+
+    def close(self) -> None:
+        """Stop the worker threads."""
+        self._pool.shutdown()

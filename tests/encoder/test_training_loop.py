@@ -1,0 +1,285 @@
+"""The loop on toys: what is learnt, judged, kept, and taken up again after a stop."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from encoder import training as loop
+from encoder import training_state
+from encoder.errors import PocketlensError
+from encoder.losses.sampled import SampledSoftmax
+from encoder.optimisation import Optimisation
+from encoder.training import BatchLoss, Training, run_training
+from encoder.training_state import StateFolder, open_state
+
+CLASSES, BATCH = 30, 12
+
+
+class Toy:
+    """Thirty classes told by what they are, a dozen at a time; stops at a batch when told."""
+
+    def __init__(self, share: float = 1.0, *, stop_at: int = -1, broken_at: int = -1) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(CLASSES, 9), nn.BatchNorm1d(9), nn.Linear(9, 8))
+        self.loss = SampledSoftmax(CLASSES, 8, 0.2, share, learn_temperature=True)
+        self.stop_at, self.broken_at = stop_at, broken_at
+        self.values: list[float] = []
+
+    def compute_loss(self, number: int, rng: np.random.Generator) -> BatchLoss:
+        if number == self.stop_at:
+            raise KeyboardInterrupt
+        drawn = torch.from_numpy(rng.permutation(4 * CLASSES)[:BATCH] % CLASSES)
+        vectors = functional.normalize(self.model(torch.eye(CLASSES)[drawn]), dim=1)
+        value = self.loss(vectors, drawn) * (float("nan") if number == self.broken_at else 1)
+        self.values.append(float(value.detach()))
+        names = [f"{int(n)}.jpg" for n in drawn]
+        return BatchLoss(value, {"loss": self.values[-1]}, names)
+
+    def training(
+        self, steps: int, judge: Callable[[nn.Module], dict[str, float]] = lambda model: {}
+    ) -> Training:
+        parts = [(self.model[0], 1.0), (self.model[1:], 2.0), (self.loss, 1.0)]
+        return Training(
+            "learning", self.model, parts, steps, 10, BATCH, self.compute_loss, judge, self.loss
+        )
+
+    def weights(self) -> dict[str, Tensor]:
+        found = {**self.model.state_dict(), **self.loss.state_dict()}
+        return {name: weight.clone() for name, weight in found.items()}
+
+
+def state_in(folder: Path) -> StateFolder:
+    (folder / "it.state").mkdir(exist_ok=True, parents=True)
+    return StateFolder(folder / "it.state", "it")
+
+
+def judge_by_weights(model: nn.Module) -> dict[str, float]:
+    """Rise and fall as the weights do, whatever these are."""
+    assert not model.training
+    return {"val_map_at_r": float(sum(weight.sum() for weight in model.state_dict().values()))}
+
+
+def test_it_learns_with_some_classes_a_step(tmp_path: Path) -> None:
+    """The proxies' sparse gradients and the temperature are trained beside the network."""
+    toy = Toy(0.3)
+    before = toy.weights()
+    run_training(toy.training(150), Optimisation(epochs=1, lr=1e-2), 0, state_in(tmp_path))
+    assert np.mean(toy.values[-10:]) < 0.3 * np.mean(toy.values[:10])
+    assert all(not torch.equal(weight, before[name]) for name, weight in toy.weights().items())
+    log = (tmp_path / "it.state/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == list(range(10, 151, 10))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 10, 40])
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "step"])
+def test_any_number_of_steps_trains(steps: int, schedule: str, tmp_path: Path) -> None:
+    toy = Toy()
+    before = toy.weights()
+    settings = Optimisation(epochs=1, lr=0.1, schedule=schedule)  # type: ignore[arg-type]
+    run_training(toy.training(steps), settings, 0, state_in(tmp_path))
+    assert not torch.equal(toy.weights()["0.weight"], before["0.weight"])
+
+
+WAYS = {
+    "plain": (1.0, {}),
+    "sparse": (0.3, {"schedule": "cosine"}),
+    "averaged": (1.0, {"average": 0.9, "schedule": "step"}),
+    "accumulated": (0.3, {"accumulate": 3}),
+    "head first": (1.0, {"head_passes": 0.9, "epochs": 3}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("stop_at", [1, 9, 17, 23])
+def test_a_stopped_training_ends_with_the_same_weights(
+    way: str, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit, wherever it is stopped and whatever was saved last."""
+    share, given = WAYS[way]
+    settings = Optimisation(**{"epochs": 1, "lr": 1e-2, **given})  # type: ignore[arg-type]
+    monkeypatch.setattr(loop, "_LOG_EVERY", 2)
+    whole = Toy(share)
+    run_training(whole.training(25, judge_by_weights), settings, 7, state_in(tmp_path / "whole"))
+    monkeypatch.setattr(loop, "_SAVE_SECONDS", -1.0 if stop_at % 2 else 1e9)
+    stopped = Toy(share, stop_at=stop_at * settings.accumulate)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(stopped.training(25, judge_by_weights), settings, 7, state_in(tmp_path))
+    torch.manual_seed(99)
+    gone_on = Toy(share)
+    run_training(gone_on.training(25, judge_by_weights), settings, 7, state_in(tmp_path))
+    expected = whole.weights()
+    for name, weight in gone_on.weights().items():
+        assert torch.equal(weight, expected[name]), name
+    assert len(gone_on.values) < len(whole.values) or stop_at == 1 or not stop_at % 2
+
+    def read(folder: Path) -> list[dict[str, float]]:
+        lines = (folder / "it.state/metrics.jsonl").read_text().splitlines()
+        return [{**json.loads(line), "seconds": 0} for line in lines]
+
+    assert read(tmp_path) == read(tmp_path / "whole")
+
+
+def test_a_kill_while_saving_leaves_the_state_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_SAVE_SECONDS", -1.0)
+    settings, folder = Optimisation(epochs=1, lr=1e-2), state_in(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(Toy(stop_at=6).training(20), settings, 0, folder)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training_state, "write_json", killed)
+        run_training(Toy().training(20), settings, 0, folder)
+    assert json.loads((folder.path / "state.json").read_text())["step"] == 6
+    assert len(list(folder.path.glob("step-*.safetensors"))) == 2
+    whole, gone_on = Toy(), Toy()
+    run_training(whole.training(20), settings, 0, state_in(tmp_path / "whole"))
+    run_training(gone_on.training(20), settings, 0, folder)
+    torch.testing.assert_close(gone_on.weights(), whole.weights(), rtol=0, atol=0)
+    assert len(list(folder.path.glob("step-*.safetensors"))) == 1
+
+
+def test_the_best_weights_are_kept_and_patience_ends(tmp_path: Path) -> None:
+    scores = iter([10.0, 30.0, 20.0, 30.0, 5.0, 99.0])
+    seen = []
+
+    def judge(model: nn.Module) -> dict[str, float]:
+        seen.append({name: weight.clone() for name, weight in model.state_dict().items()})
+        return {"val_map_at_r": next(scores)}
+
+    toy = Toy()
+    settings = Optimisation(epochs=1, lr=1e-2, patience=3)
+    run_training(toy.training(60, judge), settings, 0, state_in(tmp_path))
+    assert len(seen) == 5 and len(toy.values) == 50
+    torch.testing.assert_close(dict(toy.model.state_dict()), seen[1], rtol=0, atol=0)
+
+
+def test_the_average_is_what_is_judged_and_kept(tmp_path: Path) -> None:
+    judged = []
+
+    def judge(model: nn.Module) -> dict[str, float]:
+        judged.append({name: weight.clone() for name, weight in model.state_dict().items()})
+        return {"val_map_at_r": float(len(judged))}
+
+    averaged, plain = Toy(), Toy()
+    settings = Optimisation(epochs=1, lr=1e-2, average=0.9)
+    run_training(averaged.training(20, judge), settings, 0, state_in(tmp_path / "a"))
+    torch.testing.assert_close(dict(averaged.model.state_dict()), judged[-1], rtol=0, atol=0)
+    plainly = Optimisation(epochs=1, lr=1e-2)
+    run_training(plain.training(20), plainly, 0, state_in(tmp_path / "b"))
+    assert averaged.values == plain.values
+    assert not torch.equal(averaged.model[0].weight, plain.model[0].weight)
+
+
+def test_gradients_of_batches_add_up_to_that_of_one(tmp_path: Path) -> None:
+    """Two batches a step change the weights as their mean gradient does."""
+    toy, slow = Toy(), Toy()
+    for part in (toy, slow):
+        part.model[1] = nn.Identity()
+    settings = Optimisation(epochs=1, lr=1e-2, accumulate=2, weight_decay=0)
+    run_training(toy.training(1), settings, 3, state_in(tmp_path))
+    parameters = [*slow.model.parameters(), *slow.loss.parameters()]
+    losses = [slow.compute_loss(n, loop.seed_batch(3, n)).loss for n in (0, 1)]
+    before = [parameter.detach().clone() for parameter in parameters]
+    gradients = torch.autograd.grad((losses[0] + losses[1]) / 2, parameters)
+    after = [*toy.model.parameters(), *toy.loss.parameters()]
+    for old, gradient, new in zip(before, gradients, after, strict=True):
+        moved = gradient.abs() > 1e-6
+        # AdamW's first step goes against the gradient's sign.
+        assert torch.equal((new.detach() - old)[moved].sign(), -gradient[moved].sign())
+
+
+def test_the_trunk_rests_while_the_head_begins(tmp_path: Path) -> None:
+    toy = Toy(stop_at=9)
+    start = toy.weights()
+    settings = Optimisation(epochs=2, lr=1e-2, head_passes=1)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(toy.training(20), settings, 0, state_in(tmp_path))
+    assert torch.equal(toy.weights()["0.weight"], start["0.weight"])
+    assert not torch.equal(toy.weights()["2.weight"], start["2.weight"])
+    toy.stop_at = -1
+    run_training(toy.training(20), settings, 0, state_in(tmp_path))
+    assert not torch.equal(toy.weights()["0.weight"], start["0.weight"])
+    assert all(weight.requires_grad for weight in toy.model.parameters())
+
+
+def test_a_loss_that_is_no_number_names_step_and_images(tmp_path: Path) -> None:
+    """What was saved before stays."""
+    settings = Optimisation(epochs=1, lr=1e-2)
+    with (
+        pytest.raises(
+            PocketlensError, match=r"the loss is not a number at step 15 of 20"
+        ) as caught,
+        open_state(tmp_path / "it", "it", resume=False, overwrite=False) as folder,
+    ):
+        run_training(Toy(broken_at=14).training(20, judge_by_weights), settings, 0, folder)
+    assert ".jpg" in str(caught.value) and "lower --lr" in str(caught.value)
+    assert json.loads((tmp_path / "it.state/state.json").read_text())["step"] == 10
+
+
+@contextlib.contextmanager
+def left_at(folder: Path) -> Iterator[None]:
+    """Leave a stopped training of `folder / "it"`."""
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        open_state(folder / "it", "it", resume=False, overwrite=False) as state,
+    ):
+        toy = Toy(stop_at=15)
+        run_training(toy.training(20, judge_by_weights), Optimisation(epochs=1, lr=0.1), 0, state)
+    assert (folder / "it.state/state.json").exists()
+    yield
+
+
+def test_a_stopped_training_is_not_lost_unasked(tmp_path: Path) -> None:
+    with left_at(tmp_path):
+        with (
+            pytest.raises(PocketlensError, match="--resume"),
+            open_state(tmp_path / "it", "it", resume=False, overwrite=False),
+        ):
+            pass
+        with (
+            pytest.raises(PocketlensError, match="of other data, options or version"),
+            open_state(tmp_path / "it", "other", resume=True, overwrite=False),
+        ):
+            pass
+        with open_state(tmp_path / "it", "it", resume=True, overwrite=False) as state:
+            found = training_state.load_state(state)
+            assert found is not None and found[0].step == 10
+        assert not (tmp_path / "it.state").exists()
+    with (
+        left_at(tmp_path),
+        open_state(tmp_path / "it", "other", resume=False, overwrite=True) as state,
+    ):
+        assert training_state.load_state(state) is None
+
+
+def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+    with left_at(tmp_path):
+        (tensors,) = (tmp_path / "it.state").glob("*.safetensors")
+        tensors.write_bytes(tensors.read_bytes()[:200])
+        with (
+            pytest.raises(PocketlensError, match="the stopped training is damaged"),
+            open_state(tmp_path / "it", "it", resume=True, overwrite=False) as state,
+        ):
+            training_state.load_state(state)
+        assert (tmp_path / "it.state/state.json").exists()
+
+
+def test_an_error_before_the_first_state_leaves_no_folder(tmp_path: Path) -> None:
+    with (
+        pytest.raises(PocketlensError, match="not a number"),
+        open_state(tmp_path / "it", "it", resume=False, overwrite=False) as folder,
+    ):
+        toy = Toy(broken_at=3)
+        run_training(toy.training(20), Optimisation(epochs=1, lr=1e-2), 0, folder)
+    assert list(tmp_path.iterdir()) == []
