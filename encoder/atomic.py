@@ -16,20 +16,27 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path`: to a neighbour first, flushed to disk, then renamed over it."""
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a scratch file that becomes `path`, flushed to disk, when the block ends well."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    os.close(handle)
+    scratch = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        yield scratch
+        _sync(scratch)
+        scratch.chmod(0o644)
+        scratch.replace(path)
         _sync(path.parent)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path`: to a neighbour first, flushed to disk, then renamed over it."""
+    with new_file(path) as scratch:
+        scratch.write_bytes(data)
 
 
 def write_json(path: Path, value: Any) -> None:

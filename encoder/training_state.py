@@ -10,15 +10,16 @@ import hashlib
 import math
 import shutil
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from encoder.atomic import read_json, write_bytes, write_json
+from encoder.atomic import new_file, read_json, write_json
 from encoder.errors import PocketlensError
 from encoder.optimisation import Optimisers
 from encoder.space import canonical_json
@@ -94,18 +95,28 @@ def _prepare(output: Path, identity: str, *, resume: bool, overwrite: bool) -> S
             f"{folder.path}: a stopped training lies here; go on with it with --resume, or begin "
             "anew with --overwrite"
         )
-    elif folder.path.exists() and not folder.path.is_dir():
-        raise PocketlensError(f"{folder.path}: exists and is not a folder; move it away")
+    elif folder.path.exists() and not _is_ours(folder.path):
+        raise PocketlensError(f"{folder.path}: is in the way of the training's state; move it")
     else:
         shutil.rmtree(folder.path, ignore_errors=True)
     folder.path.mkdir(parents=True, exist_ok=True)
     return folder
 
 
+def _is_ours(path: Path) -> bool:
+    """Return whether a folder holds nothing but what this module writes."""
+    return path.is_dir() and all(
+        entry.is_file()
+        and (entry.name in (_STATE, _LOG) or fnmatch(entry.name, "*step-*.safetensors*"))
+        for entry in path.iterdir()
+    )
+
+
 def save_state(folder: StateFolder, progress: Progress, tensors: dict[str, Tensor]) -> None:
     """Write the state, then drop the tensors of the one before."""
     name = f"step-{progress.step:08d}.safetensors"
-    write_bytes(folder.path / name, save({k: v.contiguous() for k, v in tensors.items()}))
+    with new_file(folder.path / name) as scratch:
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, scratch)
     # JSON has no infinity.
     numbers = {k: v for k, v in dataclasses.asdict(progress).items() if v != -math.inf}
     described = {"format": FORMAT, "identity": folder.identity, "tensors": name, **numbers}
@@ -135,9 +146,9 @@ def load_state(folder: StateFolder) -> tuple[Progress, dict[str, Tensor]] | None
 
 
 def gather_tensors(modules: dict[str, nn.Module], optimisers: Optimisers) -> dict[str, Tensor]:
-    """Return copies of all that a training must know to go on, under flat names."""
+    """Return all that a training must know to go on, under flat names."""
     found = {
-        f"{name}/{key}": value.detach().cpu().clone()
+        f"{name}/{key}": value.detach().cpu()
         for name, module in modules.items()
         for key, value in module.state_dict().items()
     }
@@ -146,7 +157,7 @@ def gather_tensors(modules: dict[str, nn.Module], optimisers: Optimisers) -> dic
             for key, value in values.items():
                 # SparseAdam counts its steps in a plain number.
                 tensor = value if isinstance(value, Tensor) else torch.tensor(value)
-                found[f"optimiser{number}/{index}/{key}"] = tensor.detach().cpu().clone()
+                found[f"optimiser{number}/{index}/{key}"] = tensor.detach().cpu()
     return found
 
 
@@ -158,10 +169,16 @@ def scatter_tensors(
         module.load_state_dict(_under(f"{name}/", tensors))
     for number, optimiser in enumerate(optimisers.optimisers):
         states: dict[int, dict[str, Any]] = {}
+        weights = [weight for group in optimiser.param_groups for weight in group["params"]]
         for place, tensor in _under(f"optimiser{number}/", tensors).items():
             index, _, key = place.partition("/")
-            plain = key == "step" and isinstance(optimiser, torch.optim.SparseAdam)
-            states.setdefault(int(index), {})[key] = int(tensor) if plain else tensor
+            value: Tensor | int = tensor
+            if key == "step" and isinstance(optimiser, torch.optim.SparseAdam):
+                value = int(tensor)
+            elif tensor.shape == (weight := weights[int(index)]).shape:
+                # Laid out in memory as the weight is.
+                value = torch.empty_like(weight, requires_grad=False).copy_(tensor)
+            states.setdefault(int(index), {})[key] = value
         groups = optimiser.state_dict()["param_groups"]
         optimiser.load_state_dict({"state": states, "param_groups": groups})
     for _ in range(step):

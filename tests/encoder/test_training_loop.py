@@ -15,7 +15,7 @@ from encoder import training as loop
 from encoder import training_state
 from encoder.errors import PocketlensError
 from encoder.losses.sampled import SampledSoftmax
-from encoder.optimisation import Optimisation
+from encoder.optimisation import Optimisation, Optimisers, build_optimisers
 from encoder.training import BatchLoss, Training, run_training
 from encoder.training_state import StateFolder, open_state
 
@@ -208,9 +208,9 @@ def test_the_trunk_rests_while_the_head_begins(tmp_path: Path) -> None:
     assert torch.equal(toy.weights()["0.weight"], start["0.weight"])
     assert not torch.equal(toy.weights()["2.weight"], start["2.weight"])
     toy.stop_at = -1
+    assert all(weight.requires_grad for weight in toy.model.parameters())
     run_training(toy.training(20), settings, 0, state_in(tmp_path))
     assert not torch.equal(toy.weights()["0.weight"], start["0.weight"])
-    assert all(weight.requires_grad for weight in toy.model.parameters())
 
 
 def test_a_loss_that_is_no_number_names_step_and_images(tmp_path: Path) -> None:
@@ -261,6 +261,39 @@ def test_a_stopped_training_is_not_lost_unasked(tmp_path: Path) -> None:
         open_state(tmp_path / "it", "other", resume=False, overwrite=True) as state,
     ):
         assert training_state.load_state(state) is None
+
+
+def test_a_folder_of_the_users_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "it.state").mkdir()
+    (tmp_path / "it.state/thesis.txt").write_text("mine")
+    for flags in ({"resume": True, "overwrite": False}, {"resume": False, "overwrite": True}):
+        with (
+            pytest.raises(PocketlensError, match=r"it\.state: is in the way"),
+            open_state(tmp_path / "it", "it", **flags),
+        ):
+            pass
+    assert (tmp_path / "it.state/thesis.txt").read_text() == "mine"
+
+
+def test_moments_are_laid_out_as_their_weights(tmp_path: Path) -> None:
+    conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def make() -> Optimisers:
+        return build_optimisers([(conv, 1.0)], Optimisation(epochs=1, lr=0.1), 9)
+
+    made, again = make(), make()
+    conv(torch.ones(1, 3, 5, 5)).sum().backward()
+    made.step()
+    tensors = training_state.gather_tensors({"model": conv}, made)
+    folder = state_in(tmp_path)
+    training_state.save_state(folder, training_state.Progress(step=1), tensors)
+    found = training_state.load_state(folder)
+    assert found is not None
+    with pytest.warns(UserWarning, match="lr_scheduler"):
+        training_state.scatter_tensors(found[1], {"model": conv}, again, 1)
+    moments = again.optimisers[0].state[conv.weight]["exp_avg"]
+    assert moments.stride() == conv.weight.stride() != moments.contiguous().stride()
+    assert torch.equal(moments, made.optimisers[0].state[conv.weight]["exp_avg"])
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
