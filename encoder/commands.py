@@ -14,7 +14,7 @@ from encoder.errors import PocketlensError, require_extra
 from encoder.evaluation.commands import report
 from encoder.options import Data, Overwrite, Seed
 from encoder.progress import report_set_aside
-from encoder.training_commands import distill, train_teacher
+from encoder.training_commands import distill, init_teacher, train_teacher
 
 if TYPE_CHECKING:
     from encoder.evaluation.protocol import EvaluationRow, HarmedRow
@@ -57,6 +57,7 @@ def demo_data(
 
 
 app.command("train-teacher")(train_teacher)
+app.command("init-teacher")(init_teacher)
 app.command()(distill)
 
 

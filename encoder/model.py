@@ -24,13 +24,15 @@ class Architecture:
 
     `batch_norm` folded freezes the trunk's batch norms by folding them into the convolutions
     before them, as part of the architecture: a third faster to train on a CPU than norms that
-    are trained, and better where batches are small. Trained keeps them.
+    are trained, and better where batches are small. Trained keeps them. `bias` gives the projection
+    one, so that it can take a mean off.
     """
 
     trunk: str = DEFAULT_TRUNK
     pooling: Pooling = "avg"
     dim: int = 512
     batch_norm: BatchNorm = "folded"
+    bias: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in (("pooling", Pooling), ("batch_norm", BatchNorm)):
@@ -68,7 +70,7 @@ class EmbeddingModel(nn.Module):
         self.pool = GeM() if architecture.pooling == "gem" else None
         # Without affine: zero is then a meaningful threshold for sign codes (Zhai & Wu, §3).
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.projection = nn.Linear(width, architecture.dim, bias=False)
+        self.projection = nn.Linear(width, architecture.dim, bias=architecture.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return L2-normalised embeddings."""

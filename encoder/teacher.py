@@ -75,6 +75,9 @@ class TeacherRecipe:
                 f"{self.images_per_class}, and that at least 2"
             )
         check_positive("proxy_factor", self.proxy_factor)
+        if self.loss.nested and max(self.loss.nested) >= self.architecture.dim:
+            longest, dim = max(self.loss.nested), self.architecture.dim
+            raise PocketlensError(f"--nested {longest} is not below --dim {dim}")
         if self.small_size and not 16 <= self.small_size <= 2048:
             raise PocketlensError(f"--small-size {self.small_size} is not 0 or between 16 and 2048")
         if self.small_size >= self.size:

@@ -11,9 +11,20 @@ from encoder.progress import report_set_aside
 
 if TYPE_CHECKING:
     from encoder.checkpoint import Checkpoint
+    from encoder.datasets.splits import SplitRule
     from encoder.datasets.table import ImageTable
 
 Output = Annotated[Path, typer.Argument(help="Checkpoint folder to write.")]
+Trunk = Annotated[str, typer.Option(help="Any timm model.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Safetensors file of the trunk, in place of ImageNet's.")
+]
+Dim = Annotated[int, typer.Option(help="Dimension of the embedding.")]
+Pooling = Annotated[str, typer.Option(help="avg or gem.")]
+Fit = Annotated[str, typer.Option(help="squash the picture to the square, or crop it.")]
+TestClasses = Annotated[
+    Path | None, typer.Option(help="Text file naming the test classes, one a line.")
+]
 ValShare = Annotated[float, typer.Option(help="Share of the training classes kept to validate.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")]
 WeightDecay = Annotated[float, typer.Option(help="Of AdamW; biases are not decayed.")]
@@ -30,16 +41,12 @@ def train_teacher(
     data: Data,
     output: Output,
     size: Annotated[int, typer.Option(help="Input side in pixels.")] = 224,
-    trunk: Annotated[str, typer.Option(help="Any timm model.")] = "tf_efficientnet_lite0",
-    weights: Annotated[
-        Path | None, typer.Option(help="Safetensors file of the trunk, in place of ImageNet's.")
-    ] = None,
-    dim: Annotated[int, typer.Option(help="Dimension of the embedding.")] = 512,
-    pooling: Annotated[str, typer.Option(help="avg or gem.")] = "avg",
+    trunk: Trunk = "tf_efficientnet_lite0",
+    weights: Weights = None,
+    dim: Dim = 512,
+    pooling: Pooling = "avg",
     batch_norm: Annotated[str, typer.Option(help="folded (frozen) or trained.")] = "folded",
-    fit: Annotated[
-        str, typer.Option(help="squash the picture to the square, or crop it.")
-    ] = "squash",
+    fit: Fit = "squash",
     epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 12,
     lr: Annotated[float, typer.Option(help="Peak learning rate of the trunk.")] = 5e-4,
     head_factor: Annotated[
@@ -82,14 +89,16 @@ def train_teacher(
     corrected: Annotated[
         bool, typer.Option("--corrected", help="Count each of that share for all others.")
     ] = False,
+    nested: Annotated[
+        list[int] | None,
+        typer.Option(help="Prefix of the vector taught to stand alone (Matryoshka). Repeatable."),
+    ] = None,
     small_size: Annotated[
         int, typer.Option(help="Size of the coming student, taught along; 0 for none. Saves time.")
     ] = 0,
     small_share: Annotated[float, typer.Option(help="Share of the steps at that size.")] = 0.5,
     test_share: TestShare = None,
-    test_classes: Annotated[
-        Path | None, typer.Option(help="Text file naming the test classes, one a line.")
-    ] = None,
+    test_classes: TestClasses = None,
     val_share: ValShare = 0.1,
     split_seed: Annotated[int, typer.Option(help="Seed of the validation classes.")] = 0,
     seed: Seed = 0,
@@ -98,28 +107,11 @@ def train_teacher(
 ) -> None:
     """Train the database encoder."""
     require_extra("train", "train-teacher")
-    if test_share is not None and test_classes is not None:
-        raise PocketlensError("give --test-share or --test-classes, not both")
-    from encoder.datasets.splits import (
-        SplitRule,
-        check_test_names,
-        read_class_list,
-        read_table,
-        split_classes,
-    )
-
-    split = SplitRule(
-        test=0.5 if test_share is None else test_share,
-        val=val_share,
-        seed=split_seed,
-        test_names=read_class_list(test_classes) if test_classes else (),
-    )
     from encoder.atomic import check_output
 
+    split = _read_split(test_share, test_classes, val_share=val_share, seed=split_seed)
     check_output(output, marker="config.json", overwrite=overwrite, inputs=[data])
-    table = read_table(data)
-    check_test_names(table, split)
-    table = split_classes(table, split)
+    table = _divide(data, split)
     from encoder.losses.supervised import LossRecipe
     from encoder.model import Architecture
     from encoder.optimisation import Optimisation
@@ -155,6 +147,7 @@ def train_teacher(
             learn_temperature,
             class_share,
             corrected,
+            tuple(nested or ()),
         ),
         views=ViewRecipe(mix_alpha=0.0, fit=fit),  # type: ignore[arg-type]
         weights=str(weights) if weights else "",
@@ -163,6 +156,51 @@ def train_teacher(
     checkpoint, quarantined = run(
         table, recipe, output, split=split, overwrite=overwrite, resume=resume
     )
+    report_set_aside(entry.reason for entry in quarantined)
+    _report_checkpoint(output, checkpoint)
+
+
+def init_teacher(
+    data: Annotated[
+        Path, typer.Argument(help="Folder or CSV of images; labels only keep test images out.")
+    ],
+    output: Output,
+    size: Annotated[int, typer.Option(help="Input side in pixels.")] = 224,
+    trunk: Trunk = "tf_efficientnet_lite0",
+    weights: Weights = None,
+    dim: Dim = 512,
+    pooling: Pooling = "avg",
+    fit: Fit = "squash",
+    whitening: Annotated[
+        float, typer.Option(help="0 for PCA alone, 1 for directions that all vary as much.")
+    ] = 0.5,
+    shrinkage: Annotated[
+        float, typer.Option(help="Share of the mean variance that each direction is given more.")
+    ] = 0.1,
+    test_share: TestShare = None,
+    test_classes: TestClasses = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a database encoder without labels: PCA-whitening of a pretrained trunk."""
+    require_extra("train", "init-teacher")
+    from encoder.atomic import check_output
+
+    check_output(output, marker="config.json", overwrite=overwrite, inputs=[data])
+    split = _read_split(test_share, test_classes, val_share=0.0, seed=0)
+    table = _divide(data, split)
+    from encoder.label_free import LabelFreeRecipe
+    from encoder.label_free import init_teacher as run
+    from encoder.model import Architecture
+
+    recipe = LabelFreeRecipe(
+        architecture=Architecture(trunk, pooling, dim, bias=True),  # type: ignore[arg-type]
+        size=size,
+        fit=fit,
+        whitening=whitening,
+        shrinkage=shrinkage,
+        weights=str(weights) if weights else "",
+    )
+    checkpoint, quarantined = run(table, recipe, output, split=split, overwrite=overwrite)
     report_set_aside(entry.reason for entry in quarantined)
     _report_checkpoint(output, checkpoint)
 
@@ -246,6 +284,31 @@ def distill(
     )
     report_set_aside(entry.reason for entry in quarantined)
     _report_checkpoint(output, checkpoint)
+
+
+def _read_split(
+    test_share: float | None, test_classes: Path | None, *, val_share: float, seed: int
+) -> "SplitRule":
+    """Return the rule that the options give."""
+    if test_share is not None and test_classes is not None:
+        raise PocketlensError("give --test-share or --test-classes, not both")
+    from encoder.datasets.splits import SplitRule, read_class_list
+
+    return SplitRule(
+        test=0.5 if test_share is None else test_share,
+        val=val_share,
+        seed=seed,
+        test_names=read_class_list(test_classes) if test_classes else (),
+    )
+
+
+def _divide(data: Path, split: "SplitRule") -> "ImageTable":
+    """Read images and divide their classes."""
+    from encoder.datasets.splits import check_test_names, read_table, split_classes
+
+    table = read_table(data)
+    check_test_names(table, split)
+    return split_classes(table, split)
 
 
 def _divide_known(data: Path, teacher: "Checkpoint") -> "ImageTable":

@@ -261,6 +261,8 @@ def test_a_full_disk_is_told_in_one_line(
         ("--temperature", "0"), ("--pooling", "max"), ("--batch-norm", "half"), ("--trunk", "none"),
         ("--trunk", "vit_tiny_patch16_224"), ("--trunk", "resnet18.foo"),
         ("--images-per-class", "1"), ("--loss", "hinge"), ("--margin", "1"), ("--class-share", "0"),
+        ("--nested", "512"), ("--schedule", "flat"), ("--accumulate", "0"), ("--average", "1"),
+        ("--patience", "-1"), ("--head-passes", "12"), ("--warm-up", "1"),
     ],
     ids=" ".join,
 )  # fmt: skip

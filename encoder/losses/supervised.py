@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from encoder.errors import PocketlensError
+from encoder.losses.nested import NestedLoss
 from encoder.losses.sampled import SampledSoftmax
 
 LossName = Literal[
@@ -32,7 +33,7 @@ class LossRecipe:
     `temperature` divides cosines (1 / the scale of the papers with margins). `class_share` below 1
     compares with the batch's classes and that share of the others, drawn anew each step, with
     `corrected` counting each as all that it was drawn from; these and `learn_temperature` are the
-    softmax's.
+    softmax's. `nested` are prefixes of the vectors that are taught to stand alone.
     """
 
     name: LossName = "softmax"
@@ -41,6 +42,7 @@ class LossRecipe:
     learn_temperature: bool = False
     class_share: float = 1.0
     corrected: bool = False
+    nested: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name not in get_args(LossName):
@@ -56,6 +58,8 @@ class LossRecipe:
             raise PocketlensError(f"--margin {self.margin} must not be negative")
         if not 0 < self.class_share <= 1:
             raise PocketlensError(f"--class-share {self.class_share} is not above 0 and at most 1")
+        if any(dim < 2 for dim in self.nested) or len(set(self.nested)) < len(self.nested):
+            raise PocketlensError(f"--nested {list(self.nested)} must differ and be at least 2")
         if self.name != "softmax" and (
             self.class_share < 1 or self.corrected or self.learn_temperature
         ):
@@ -101,6 +105,10 @@ def build_loss(recipe: LossRecipe, classes: int, dim: int) -> nn.Module:
     Proxies, where it has them, start at unit length, so that a learning rate means the same for
     every loss and number of classes.
     """
+    if recipe.nested:
+        plain = dataclasses.replace(recipe, nested=())
+        lengths = (*sorted(recipe.nested), dim)
+        return NestedLoss({length: build_loss(plain, classes, length) for length in lengths})
     chosen = recipe.resolved()
     if chosen.name == "softmax" and (chosen.class_share < 1 or chosen.learn_temperature):
         return SampledSoftmax(

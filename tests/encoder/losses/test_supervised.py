@@ -44,6 +44,20 @@ def test_softmax_of_zhai_and_wu() -> None:
     assert value == pytest.approx(cross_entropy(vectors @ proxies.T / 0.07, LABELS), rel=1e-4)
 
 
+def test_nested_prefixes_are_vectors_of_their_own() -> None:
+    torch.manual_seed(0)
+    loss = build_loss(LossRecipe(temperature=0.1, nested=(5, 2)), CLASSES, DIM)
+    vectors = make_vectors()
+    value = float(loss(vectors, torch.from_numpy(LABELS)).detach())
+    total = 0.0
+    for proxies in (weight.detach().double().numpy().T for weight in loss.parameters()):
+        prefix = vectors.double().numpy()[:, : proxies.shape[1]]
+        prefix = prefix / np.linalg.norm(prefix, axis=1, keepdims=True)
+        total += cross_entropy(prefix @ proxies.T / 0.1, LABELS) / 3
+    assert [weight.shape[0] for weight in loss.parameters()] == [2, 5, DIM]
+    assert value == pytest.approx(total, rel=1e-4)
+
+
 def test_a_learnt_temperature_starts_as_the_fixed_one_and_learns() -> None:
     value, vectors, proxies = run(LossRecipe(temperature=0.2, learn_temperature=True))
     assert value == pytest.approx(cross_entropy(vectors @ proxies.T / 0.2, LABELS), rel=1e-4)
@@ -138,6 +152,8 @@ def test_defaults_are_filled_in() -> None:
         ({"margin": 0.1}, "--margin 0.1 has no meaning for --loss softmax"),
         ({"name": "triplet", "temperature": 0.1}, "has no meaning for --loss triplet"),
         ({"name": "cosface", "margin": -1.0}, "--margin -1.0 must not be negative"),
+        ({"nested": (1,)}, "--nested [1] must differ and be at least 2"),
+        ({"nested": (8, 8)}, "--nested [8, 8] must differ"),
         ({"class_share": 0.0}, "--class-share 0.0 is not above 0"),
         ({"name": "arcface", "class_share": 0.5}, "are for --loss softmax, not arcface"),
     ],
