@@ -3,9 +3,8 @@
 import dataclasses
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,9 +14,6 @@ from encoder.evaluation.commands import report
 from encoder.options import Data, Overwrite, Seed
 from encoder.progress import report_set_aside
 from encoder.training_commands import distill, init_teacher, train_teacher
-
-if TYPE_CHECKING:
-    from encoder.evaluation.protocol import EvaluationRow, HarmedRow
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(data_app)
@@ -94,6 +90,7 @@ def evaluate(
     from encoder.checkpoint import load_checkpoint
     from encoder.datasets.splits import known_split, read_table, split_classes
     from encoder.evaluate import evaluate_checkpoints
+    from encoder.evaluation.console import print_harmed, print_rows
     from encoder.evaluation.document import EncoderFacts, to_document
     from encoder.evaluation.protocol import list_judgings
 
@@ -113,10 +110,10 @@ def evaluate(
         describe=json_file is not None,
     )
     report_set_aside(entry.reason for entry in found.quarantined)
-    _print_rows(found.rows)
+    print_rows(found.rows)
     for name, value in found.clusters.items():
         print(f"{name}: NMI of k-means {value:.1f}")
-    _print_harmed(found.harmed)
+    print_harmed(found.harmed)
     if json_file:
         measured = {"teacher": loaded, **({"student": query} if query else {})}
         document = to_document(
@@ -133,30 +130,3 @@ def evaluate(
             quarantined=[entry.reason for entry in found.quarantined],
         )
         write_json(json_file, document)
-
-
-def _print_harmed(harmed: "Sequence[HarmedRow]") -> None:
-    if harmed:
-        print(f"\n{harmed[0].row.name}: R@1 and MAP@R with harmed queries")
-    for entry in harmed:
-        row = entry.row
-        half = row.intervals["r1"].half
-        shown = f"{row.figures['r1']:6.1f} ±{half:4.1f} {row.figures['map_at_r']:6.1f}"
-        print(f"  {entry.corruption:<15}{entry.strength:>8g}{shown}")
-
-
-def _print_rows(rows: "Sequence[EvaluationRow]") -> None:
-    from encoder.evaluation.metrics import figure_title
-
-    names = list(rows[0].figures)
-    width = max(len(row.name) for row in rows)
-    print(" " * width + "".join(f"{figure_title(name):>8}" for name in names))
-    for row in rows:
-        print(row.name.ljust(width) + "".join(f"{row.figures[name]:8.1f}" for name in names))
-        half = [row.intervals[n].half for n in names]
-        print(" " * width + "".join(f"   ±{value:4.1f}" for value in half))
-    shown = rows[0]
-    note = f"{shown.queries} queries; ± is half of the 95 % bootstrap interval"
-    if shown.without_answer:
-        note += f"; {shown.without_answer} queries without an answer left out"
-    print(note)

@@ -63,9 +63,7 @@ def evaluate_checkpoints(
     Raises:
         PocketlensError: when there is no labelled test image, or the spaces differ.
     """
-    test = table.select(i for i, row in enumerate(table.rows) if row.split == "test" and row.label)
-    if not len(test):
-        raise PocketlensError(f"{table.root}: no labelled test images")
+    test = labelled_test(table)
     for checkpoint in (teacher, student):
         if checkpoint is not None:
             _refuse_trained(checkpoint, test)
@@ -73,7 +71,7 @@ def evaluate_checkpoints(
     for judging in judgings:
         if judging.dim is not None and not 1 <= judging.dim <= teacher.space.dim:
             raise PocketlensError(f"--dim {judging.dim} is not in 1..{teacher.space.dim}")
-    encode = functools.partial(_encode, test=test, precision=precision)
+    encode = functools.partial(encode_images, table=test, precision=precision)
     large, quarantined = encode(teacher, teacher.preprocess)
     size = teacher.preprocess.size
     pairs = {f"teacher {size}, symmetric": (large, large)}
@@ -114,6 +112,18 @@ def evaluate_checkpoints(
         if clusters and query is database
     }
     return Evaluation(tuple(rows), details, harmed, information, quarantined)
+
+
+def labelled_test(table: ImageTable) -> ImageTable:
+    """Return the labelled images of the test split.
+
+    Raises:
+        PocketlensError: when there is none.
+    """
+    test = table.select(i for i, row in enumerate(table.rows) if row.split == "test" and row.label)
+    if not len(test):
+        raise PocketlensError(f"{table.root}: no labelled test images")
+    return test
 
 
 def _suffix(judging: Judging) -> str:
@@ -162,23 +172,24 @@ def _harm(image: Pixels, *, name: str, strength: float, seed: int) -> Pixels:
     return corrupt(image, name, strength, seed=seed + own)
 
 
-def _encode(
+def encode_images(
     checkpoint: Checkpoint,
     preprocess: Preprocess,
     *,
-    test: ImageTable,
+    table: ImageTable,
     precision: str,
     alter: Callable[[Pixels], Pixels] | None = None,
 ) -> tuple[EncodedSet, tuple[Quarantined, ...]]:
-    files = test.sources()
+    """Encode a table's images under a preprocessing; return also what could not be read."""
+    files = table.sources()
     with track(f"encoding {len(files)} test images at {preprocess.size}", len(files)) as advance:
         resized = dataclasses.replace(checkpoint, preprocess=preprocess)
         embedder = prepare_inference(resized, precision=precision).embedder
         embedded = embed_all(files, preprocess, embedder, advance=advance, alter=alter)
-    roles = np.array([test.rows[position].role for position in embedded.positions])
+    roles = np.array([table.rows[position].role for position in embedded.positions])
     encoded = EncodedSet(
         embedded.vectors,
-        test.labels()[embedded.positions],
+        table.labels()[embedded.positions],
         embedded.positions,
         is_query=roles != "database",
         is_database=roles != "query",

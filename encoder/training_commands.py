@@ -101,6 +101,13 @@ def train_teacher(
     test_classes: TestClasses = None,
     val_share: ValShare = 0.1,
     split_seed: Annotated[int, typer.Option(help="Seed of the validation classes.")] = 0,
+    folds: Annotated[
+        int,
+        typer.Option(
+            help="Train one on each of so many class-disjoint folds, every class validating once, "
+            "and judge all of them; 0 for a single one."
+        ),
+    ] = 0,
     seed: Seed = 0,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -110,7 +117,8 @@ def train_teacher(
     from encoder.atomic import check_output
 
     split = _read_split(test_share, test_classes, val_share=val_share, seed=split_seed)
-    check_output(output, marker="config.json", overwrite=overwrite, inputs=[data])
+    marker = "folds.json" if folds else "config.json"
+    check_output(output, marker=marker, overwrite=overwrite, inputs=[data])
     table = _divide(data, split)
     from encoder.losses.supervised import LossRecipe
     from encoder.model import Architecture
@@ -153,6 +161,13 @@ def train_teacher(
         weights=str(weights) if weights else "",
         seed=seed,
     )
+    if folds:
+        from encoder.cross_validation import train_folds
+        from encoder.evaluation.console import print_rows
+
+        flags = {"overwrite": overwrite, "resume": resume}
+        print_rows(train_folds(table, recipe, output, folds=folds, split=split, **flags))
+        return
     checkpoint, quarantined = run(
         table, recipe, output, split=split, overwrite=overwrite, resume=resume
     )

@@ -81,6 +81,11 @@ def open_state(
     shutil.rmtree(folder.path, ignore_errors=True)
 
 
+def mark_started(folder: StateFolder) -> None:
+    """Make the folder one to go on from, for work whose parts have states of their own."""
+    write_json(folder.path / _STATE, {"format": FORMAT, "identity": folder.identity})
+
+
 def _prepare(output: Path, identity: str, *, resume: bool, overwrite: bool) -> StateFolder:
     folder = StateFolder(output.with_name(f"{output.name}.state"), identity)
     if (folder.path / _STATE).exists() and resume:

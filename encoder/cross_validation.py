@@ -1,0 +1,107 @@
+"""Train a teacher on each of some class-disjoint folds and judge them (Musgrave et al., 2020).
+
+Every training class validates once, so no fold's best weights are chosen on classes it trained on.
+On the test classes the models stand alone (separated: their mean) and side by side (concatenated).
+"""
+
+import dataclasses
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from encoder.atomic import check_output, new_folder, write_json
+from encoder.checkpoint import CONFIG, Checkpoint, load_checkpoint
+from encoder.datasets.folds import make_folds
+from encoder.datasets.splits import SplitRule
+from encoder.datasets.table import ImageTable
+from encoder.evaluate import encode_images, labelled_test
+from encoder.evaluation.document import EncoderFacts, to_document
+from encoder.evaluation.protocol import (
+    EvaluationRow,
+    average_rows,
+    concatenate_encoders,
+    evaluate_pair,
+)
+from encoder.teacher import TeacherRecipe, train_teacher
+from encoder.training_state import identify, mark_started, open_state
+
+FOLDS = "folds.json"
+_PRECISION = "fp32"
+
+
+def train_folds(
+    table: ImageTable,
+    recipe: TeacherRecipe,
+    output: Path,
+    *,
+    folds: int,
+    split: SplitRule,
+    overwrite: bool = False,
+    resume: bool = False,
+) -> tuple[EvaluationRow, ...]:
+    """Train a teacher a fold, write `fold-N/` and `folds.json`, and return the test's rows.
+
+    The rows are each fold's, their mean, and all of them side by side. With `resume` finished folds
+    are taken as they are and the one that was stopped goes on.
+
+    Raises:
+        PocketlensError: when the classes are too few, or the output must not be replaced.
+    """
+    check_output(output, marker=FOLDS, overwrite=overwrite)
+    test = labelled_test(table)
+    parts = make_folds(table, folds=folds, seed=split.seed)
+    facts = {"recipe": dataclasses.asdict(recipe), "folds": folds, "data": table.describe()}
+    identity = identify(split=dataclasses.asdict(split), **facts)
+    with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
+        mark_started(state)
+        places = [state.path / f"fold-{number}" for number in range(1, folds + 1)]
+        teachers = [
+            load_checkpoint(place)
+            if (place / CONFIG).exists()
+            else train_teacher(part, recipe, place, split=split, resume=True)[0]
+            for place, part in zip(places, parts, strict=True)
+        ]
+        rows = judge_folds(teachers, test)
+        with new_folder(output, marker=FOLDS, overwrite=overwrite) as folder:
+            for place in places:
+                shutil.copytree(place, folder / place.name)
+            classes = [part.split("val").class_names() for part in parts]
+            write_json(folder / FOLDS, _describe(rows, teachers, classes, table))
+    return rows
+
+
+def judge_folds(teachers: list[Checkpoint], test: ImageTable) -> tuple[EvaluationRow, ...]:
+    """Return the rows of the folds' models on one test table: each, their mean, side by side."""
+    encoded = [
+        encode_images(teacher, teacher.preprocess, table=test, precision=_PRECISION)[0]
+        for teacher in teachers
+    ]
+    each = [evaluate_pair(f"fold {n}", part, part) for n, part in enumerate(encoded, 1)]
+    joined = concatenate_encoders(encoded)
+    dim = joined.vectors.shape[1]
+    return (
+        *each,
+        average_rows("separated: mean of the folds", each),
+        evaluate_pair(f"concatenated, {dim}-d", joined, joined),
+    )
+
+
+def _describe(
+    rows: tuple[EvaluationRow, ...],
+    teachers: list[Checkpoint],
+    classes: list[list[str]],
+    table: ImageTable,
+) -> dict[str, Any]:
+    document = to_document(
+        rows,
+        {},
+        data=table.describe(),
+        encoders=[
+            EncoderFacts(f"fold-{n}", used.encoder, used.space.id, used.preprocess.size, _PRECISION)
+            for n, used in enumerate(teachers, 1)
+        ],
+        command=shlex.join(["cli", *sys.argv[1:]]),
+    )
+    return {**document, "validation_classes": classes}
