@@ -1,0 +1,72 @@
+"""Teachers: what classification over very many classes costs a step.
+
+    python benchmarks/teachers.py extreme
+
+Vectors of random images learn against a million proxies of 512 dimensions, of which each step draws
+a share: the loss, its gradients and the sparse update are timed, without any network.
+"""
+
+import argparse
+import resource
+import statistics
+
+import torch
+from record import update_result
+from timing import seconds
+from torch import nn
+from torch.nn import functional
+
+from encoder.losses.supervised import LossRecipe, build_loss
+from encoder.memory import count_cores, keep_memory
+from encoder.optimisation import Optimisation, build_optimisers
+
+CLASSES, DIM, BATCH = 1_000_000, 512, 64
+SHARES = (0.001, 0.01, 0.1)
+
+
+def measure_step(share: float, steps: int) -> float:
+    """Return the median milliseconds of a step that compares with a share of the classes."""
+    torch.manual_seed(0)
+    loss = build_loss(LossRecipe(class_share=share), CLASSES, DIM)
+    head = nn.Linear(DIM, DIM, bias=False)
+    settings = Optimisation(epochs=1, lr=1e-3)
+    optimisers = build_optimisers([(head, 1.0), (loss, 10.0)], settings, steps)
+    inputs, targets = torch.randn(BATCH, DIM), torch.randint(CLASSES, (BATCH,))
+
+    def step() -> None:
+        optimisers.clear()
+        loss(functional.normalize(head(inputs), dim=1), targets).backward()
+        optimisers.step()
+
+    times = [seconds(step) for _ in range(steps)]
+    # The first allocates the moments.
+    return 1000 * statistics.median(times[2:])
+
+
+def measure_extreme(steps: int) -> dict[str, float]:
+    """Time a step of a million classes at several shares of them."""
+    figures: dict[str, float] = {"subsampled.classes": CLASSES}
+    for share in SHARES:
+        figures[f"subsampled.{share:g}.step_ms"] = measure_step(share, steps)
+    figures["subsampled.step_ms"] = figures[f"subsampled.{SHARES[1]:g}.step_ms"]
+    figures["subsampled.peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return figures
+
+
+def main() -> None:
+    """Parse, measure and record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=["extreme"])
+    parser.add_argument("--steps", type=int, default=20)
+    arguments = parser.parse_args()
+    keep_memory()
+    torch.set_num_threads(count_cores())
+    figures = measure_extreme(arguments.steps)
+    for name, value in figures.items():
+        print(f"{name:<32} {value:12.3f}")
+    command = f"python benchmarks/teachers.py extreme --steps {arguments.steps}"
+    update_result("teachers", figures, part=arguments.part, command=command, seed=0)
+
+
+if __name__ == "__main__":
+    main()
