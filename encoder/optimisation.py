@@ -20,8 +20,10 @@ from torch.optim.swa_utils import AveragedModel
 from encoder.errors import PocketlensError
 
 Schedule = Literal["one-cycle", "cosine", "step"]
-# Where the schedule `step` falls to a tenth, as shares of all steps (Zhai & Wu: 15 of 30 passes).
-_FALLS = (0.5, 0.75)
+Kind = Literal["adamw", "sgd"]
+# Where the schedule `step` falls to a tenth, as a share of all steps (Zhai & Wu: 15 of 30 passes).
+_FALLS = 0.5
+_MOMENTUM = 0.9
 # A rising rate starts at this share of its peak.
 _RISES_FROM = 1 / 25
 
@@ -34,14 +36,15 @@ def check_positive(name: str, value: float) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Optimisation:
-    """Set AdamW and its schedule; the projection learns `head_factor` times faster than `lr`.
+    """Set the optimiser and its schedule.
 
-    The rate rises over the `warm_up` share of the steps, then falls to nothing by a half cosine
-    (one-cycle and cosine; the first turns AdamW's momentum the other way too), or by tenths after
-    half and three quarters of the steps (step). For `head_passes` passes at the start the trunk
-    rests. The gradients of `accumulate` batches make one step. `average` is the decay of a moving
-    average of the weights, which is then what is judged and kept; 0 for none. With `patience` the
-    training stops after so many judgements without a better one; 0 for never.
+    AdamW, or SGD with momentum; the projection learns `head_factor` times faster than `lr`. The
+    rate rises over the `warm_up` share of the steps, then falls to nothing by a half cosine
+    (one-cycle and cosine; the first turns the momentum the other way too), or to a tenth after half
+    of the steps (step). For `head_passes` passes at the start the trunk rests. The gradients of
+    `accumulate` batches make one step. `average` is the decay of a moving average of the weights,
+    which is then what is judged and kept; 0 for none. With `patience` the training stops after so
+    many judgements without a better one; 0 for never.
     """
 
     epochs: float
@@ -50,6 +53,7 @@ class Optimisation:
     weight_decay: float = 1e-4
     warm_up: float = 0.2
     schedule: Schedule = "one-cycle"
+    optimiser: Kind = "adamw"
     head_passes: float = 0.0
     accumulate: int = 1
     average: float = 0.0
@@ -58,9 +62,10 @@ class Optimisation:
     def __post_init__(self) -> None:
         for name in ("epochs", "lr", "head_factor"):
             check_positive(name, getattr(self, name))
-        if self.schedule not in get_args(Schedule):
-            known = ", ".join(get_args(Schedule))
-            raise PocketlensError(f"--schedule {self.schedule!r} is not one of {known}")
+        for name, kind in (("schedule", Schedule), ("optimiser", Kind)):
+            if getattr(self, name) not in get_args(kind):
+                known = ", ".join(get_args(kind))
+                raise PocketlensError(f"--{name} {getattr(self, name)!r} is not one of {known}")
         for name in ("warm_up", "average"):
             if not 0 <= getattr(self, name) < 1:
                 flag = f"--{name.replace('_', '-')}"
@@ -109,7 +114,7 @@ def _sparse_parameters(module: nn.Module) -> list[nn.Parameter]:
 
 @dataclasses.dataclass(frozen=True)
 class Optimisers:
-    """Hold AdamW for weights with dense gradients and Adam for sparse ones, with their rates."""
+    """Hold what changes weights with dense gradients, and Adam for sparse ones; their schedules."""
 
     optimisers: list[torch.optim.Optimizer]
     schedules: list[LRScheduler]
@@ -142,14 +147,20 @@ def build_optimisers(
     """Return what optimises the modules, each so much faster than `lr`, for so many steps."""
     groups = parameter_groups(modules, settings)
     made = Optimisers([], [])
-    for sparse, kind in ((False, torch.optim.AdamW), (True, torch.optim.SparseAdam)):
+    for sparse in (False, True):
         chosen = [
             {key: value for key, value in group.items() if key != "sparse"}
             for group in groups
             if group.get("sparse", False) == sparse
         ]
         if chosen:
-            optimiser: torch.optim.Optimizer = kind(chosen)
+            optimiser: torch.optim.Optimizer
+            if sparse:
+                optimiser = torch.optim.SparseAdam(chosen)
+            elif settings.optimiser == "sgd":
+                optimiser = torch.optim.SGD(chosen, momentum=_MOMENTUM)
+            else:
+                optimiser = torch.optim.AdamW(chosen)
             made.optimisers.append(optimiser)
             made.schedules.append(_build_schedule(optimiser, settings, max(steps, 2)))
     return made
@@ -166,12 +177,14 @@ def _build_schedule(
             # A warm-up of exactly one step divides by zero in torch.
             pct_start=max(settings.warm_up, 1.5 / steps),
         )
-    rising = max(1, round(settings.warm_up * steps))
+    rising = round(settings.warm_up * steps)
     falling: LRScheduler
     if settings.schedule == "cosine":
         falling = CosineAnnealingLR(optimiser, max(1, steps - rising))
     else:
-        falling = MultiStepLR(optimiser, [max(1, round(f * steps) - rising) for f in _FALLS])
+        falling = MultiStepLR(optimiser, [max(1, round(_FALLS * steps) - rising)])
+    if not rising:
+        return falling
     rise = LinearLR(optimiser, start_factor=_RISES_FROM, total_iters=rising)
     return SequentialLR(optimiser, [rise, falling], milestones=[rising])
 

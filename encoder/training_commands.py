@@ -8,6 +8,7 @@ import typer
 from encoder.errors import PocketlensError, require_extra
 from encoder.options import Data, Overwrite, Seed, TestShare
 from encoder.progress import report_set_aside
+from encoder.recipe_file import Recipe
 
 if TYPE_CHECKING:
     from encoder.checkpoint import Checkpoint
@@ -27,7 +28,8 @@ TestClasses = Annotated[
 ]
 ValShare = Annotated[float, typer.Option(help="Share of the training classes kept to validate.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")]
-WeightDecay = Annotated[float, typer.Option(help="Of AdamW; biases are not decayed.")]
+Optimiser = Annotated[str, typer.Option(help="adamw, or sgd with momentum 0.9.")]
+WeightDecay = Annotated[float, typer.Option(help="Biases are not decayed.")]
 WarmUp = Annotated[float, typer.Option(help="Share of the steps in which the rate rises.")]
 Schedule = Annotated[str, typer.Option(help="one-cycle, cosine or step.")]
 HeadPasses = Annotated[float, typer.Option(help="Passes at the start in which the trunk rests.")]
@@ -40,6 +42,7 @@ Average = Annotated[
 def train_teacher(
     data: Data,
     output: Output,
+    recipe: Recipe = None,
     size: Annotated[int, typer.Option(help="Input side in pixels.")] = 224,
     trunk: Trunk = "tf_efficientnet_lite0",
     weights: Weights = None,
@@ -55,6 +58,7 @@ def train_teacher(
     proxy_factor: Annotated[
         float, typer.Option(help="How much faster the class proxies learn than the trunk.")
     ] = 10.0,
+    optimiser: Optimiser = "adamw",
     weight_decay: WeightDecay = 1e-4,
     warm_up: WarmUp = 0.2,
     schedule: Schedule = "one-cycle",
@@ -93,6 +97,15 @@ def train_teacher(
         list[int] | None,
         typer.Option(help="Prefix of the vector taught to stand alone (Matryoshka). Repeatable."),
     ] = None,
+    crop: Annotated[
+        float, typer.Option(help="Share of the side that the centre crop keeps of whole images.")
+    ] = 1.0,
+    scale: Annotated[
+        float, typer.Option(help="Smallest share of an image's area that a view shows.")
+    ] = 0.25,
+    jitter: Annotated[
+        float, typer.Option(help="Strength of a view's changes of colour; 0 for none.")
+    ] = 1.0,
     small_size: Annotated[
         int, typer.Option(help="Size of the coming student, taught along; 0 for none. Saves time.")
     ] = 0,
@@ -125,9 +138,9 @@ def train_teacher(
     from encoder.optimisation import Optimisation
     from encoder.teacher import TeacherRecipe
     from encoder.teacher import train_teacher as run
-    from encoder.views import ViewRecipe
+    from encoder.views import ViewRecipe, colour_views
 
-    recipe = TeacherRecipe(
+    chosen = TeacherRecipe(
         architecture=Architecture(trunk, pooling, dim, batch_norm),  # type: ignore[arg-type]
         size=size,
         fit=fit,
@@ -137,6 +150,7 @@ def train_teacher(
             epochs=epochs,
             lr=lr,
             head_factor=head_factor,
+            optimiser=optimiser,  # type: ignore[arg-type]
             weight_decay=weight_decay,
             warm_up=warm_up,
             schedule=schedule,  # type: ignore[arg-type]
@@ -157,7 +171,11 @@ def train_teacher(
             corrected,
             tuple(nested or ()),
         ),
-        views=ViewRecipe(mix_alpha=0.0, fit=fit),  # type: ignore[arg-type]
+        crop=crop,
+        views=colour_views(
+            ViewRecipe(scale=(scale, 1.0), mix_alpha=0.0, fit=fit),  # type: ignore[arg-type]
+            jitter,
+        ),
         weights=str(weights) if weights else "",
         seed=seed,
     )
@@ -166,10 +184,10 @@ def train_teacher(
         from encoder.evaluation.console import print_rows
 
         flags = {"overwrite": overwrite, "resume": resume}
-        print_rows(train_folds(table, recipe, output, folds=folds, split=split, **flags))
+        print_rows(train_folds(table, chosen, output, folds=folds, split=split, **flags))
         return
     checkpoint, quarantined = run(
-        table, recipe, output, split=split, overwrite=overwrite, resume=resume
+        table, chosen, output, split=split, overwrite=overwrite, resume=resume
     )
     report_set_aside(entry.reason for entry in quarantined)
     _report_checkpoint(output, checkpoint)
@@ -224,9 +242,11 @@ def distill(
     teacher: Annotated[Path, typer.Argument(help="Checkpoint folder of the teacher.")],
     data: Annotated[Path, typer.Argument(help="Folder or CSV of images; labels are not used.")],
     output: Output,
+    recipe: Recipe = None,
     size: Annotated[int, typer.Option(help="Input side of the student in pixels.")] = 112,
     epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 6,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-4,
+    optimiser: Optimiser = "adamw",
     weight_decay: WeightDecay = 1e-4,
     warm_up: WarmUp = 0.2,
     schedule: Schedule = "one-cycle",
@@ -268,7 +288,7 @@ def distill(
     from encoder.student import StudentRecipe, distil_student, training_images
     from encoder.views import ViewRecipe
 
-    recipe = StudentRecipe(
+    chosen = StudentRecipe(
         size=size,
         views_per_image=views,
         images=images,
@@ -276,6 +296,7 @@ def distill(
             epochs=epochs,
             lr=lr,
             head_factor=1.0,
+            optimiser=optimiser,  # type: ignore[arg-type]
             weight_decay=weight_decay,
             warm_up=warm_up,
             schedule=schedule,  # type: ignore[arg-type]
@@ -295,7 +316,7 @@ def distill(
     kept = len(training_images(table, with_validation=with_validation))
     print(f"distilling on {kept} of {len(table)} images; the others validate or test")
     checkpoint, quarantined = distil_student(
-        loaded, table, recipe, output, overwrite=overwrite, resume=resume
+        loaded, table, chosen, output, overwrite=overwrite, resume=resume
     )
     report_set_aside(entry.reason for entry in quarantined)
     _report_checkpoint(output, checkpoint)

@@ -68,6 +68,14 @@ class ViewRecipe:
                 raise PocketlensError(f"view {name} {getattr(self, name)} is not in 0..{most:g}")
 
 
+def colour_views(recipe: ViewRecipe, strength: float) -> ViewRecipe:
+    """Return the recipe with its changes of colour made so many times as strong."""
+    if not 0 <= strength <= 3:
+        raise PocketlensError(f"--jitter {strength} is not in 0..3")
+    names = ("brightness", "contrast", "saturation", "hue")
+    return dataclasses.replace(recipe, **{n: strength * getattr(recipe, n) for n in names})
+
+
 def sample_views(
     recipe: ViewRecipe,
     aspects: NDArray[np.floating],

@@ -11,7 +11,8 @@ from encoder.optimisation import Optimisation, average_weights, build_optimisers
 
 def list_rates(steps: int = 100, **settings: object) -> np.ndarray:
     layer = torch.nn.Linear(2, 2)
-    chosen = Optimisation(epochs=1, lr=1.0, warm_up=0.2, **settings)  # type: ignore[arg-type]
+    given = {"epochs": 1, "lr": 1.0, "warm_up": 0.2, **settings}
+    chosen = Optimisation(**given)  # type: ignore[arg-type]
     optimisers = build_optimisers([(layer, 1.0)], chosen, steps)
     rates = []
     for _ in range(steps):
@@ -34,7 +35,9 @@ def test_how_the_rate_falls() -> None:
     assert one_cycle[-1] < 1e-3 and cosine[-1] < 1e-2
     assert cosine[60] == pytest.approx(0.5, abs=0.01)
     step = list_rates(schedule="step")
-    np.testing.assert_allclose(step[[30, 49, 51, 74, 76, 99]], [1, 1, 0.1, 0.1, 0.01, 0.01])
+    np.testing.assert_allclose(step[[30, 49, 51, 99]], [1, 1, 0.1, 0.1])
+    for schedule in ("cosine", "step"):
+        assert list_rates(schedule=schedule, warm_up=0.0)[0] == 1
 
 
 def test_sparse_and_dense_weights_have_their_own_optimisers() -> None:
@@ -46,6 +49,20 @@ def test_sparse_and_dense_weights_have_their_own_optimisers() -> None:
     assert [group["weight_decay"] for group in dense.param_groups] == [0.5, 0.0, 0.0]
     (group,) = sparse.param_groups
     assert group["params"] == [loss.proxies] and group["max_lr"] == pytest.approx(1e-2)
+
+
+def test_sgd_has_momentum() -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(layer.weight)
+    settings = Optimisation(
+        epochs=1, lr=0.5, optimiser="sgd", schedule="step", warm_up=0.0, weight_decay=0.0
+    )
+    optimisers = build_optimisers([(layer, 1.0)], settings, 100)
+    for expected in (-0.5, -0.5 - 0.95, -0.5 - 0.95 - 1.355):
+        optimisers.clear()
+        layer(torch.ones(1, 1)).sum().backward()
+        optimisers.step()
+        assert float(layer.weight.detach()) == pytest.approx(expected)
 
 
 def test_the_moving_average_against_a_slow_loop() -> None:
@@ -72,7 +89,8 @@ def test_the_average_has_the_statistics_of_batch_norms() -> None:
     "settings",
     [
         {"epochs": 0}, {"lr": -1}, {"head_factor": 0}, {"schedule": "flat"}, {"head_passes": 2},
-        {"head_passes": -1}, {"accumulate": 0}, {"average": 1}, {"patience": -1}, {"warm_up": 1},
+        {"optimiser": "lion"}, {"head_passes": -1}, {"accumulate": 0}, {"average": 1},
+        {"patience": -1}, {"warm_up": 1},
         {"weight_decay": -1},
     ],
 )  # fmt: skip

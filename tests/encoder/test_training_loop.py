@@ -90,6 +90,7 @@ def test_any_number_of_steps_trains(steps: int, schedule: str, tmp_path: Path) -
 WAYS = {
     "plain": (1.0, {}),
     "sparse": (0.3, {"schedule": "cosine"}),
+    "sgd": (0.3, {"optimiser": "sgd"}),
     "averaged": (1.0, {"average": 0.9, "schedule": "step"}),
     "accumulated": (0.3, {"accumulate": 3}),
     "head first": (1.0, {"head_passes": 0.9, "epochs": 3}),
