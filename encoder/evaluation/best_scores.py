@@ -29,8 +29,8 @@ def guess_place(count: int, sample: int, total: int) -> int:
 
 def guess_worst(scores: Vectors, place: int) -> Vectors:
     """Return each row's score at this place of its sorted sample."""
-    worst: Vectors = np.partition(scores, place, axis=1)[:, place]
-    return worst
+    # A copy: a view would keep all of the sample alive.
+    return np.partition(scores, place, axis=1)[:, place].copy()
 
 
 def count_bits(total: int) -> int:

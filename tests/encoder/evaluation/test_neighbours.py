@@ -155,6 +155,13 @@ def test_a_large_database_against_itself_takes_half_of_the_products(
     assert 0.5 < count_cells(vectors, vectors.copy()) < 0.6
 
 
+def test_what_is_guessed_keeps_nothing_of_the_sample() -> None:
+    scores = np.random.default_rng(0).random((5, 900), np.float32)
+    worst = best_scores.guess_worst(scores, 890)
+    np.testing.assert_array_equal(worst, np.sort(scores, axis=1)[:, 890])
+    assert worst.base is None and worst.nbytes == 20
+
+
 def test_what_waits_is_bounded_where_the_sample_misleads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows sampled are far from all the others, so that every other score looks good enough."""
     held = []
