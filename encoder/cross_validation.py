@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from encoder.atomic import check_output, new_folder, write_json
-from encoder.checkpoint import CONFIG, Checkpoint, load_checkpoint
+from encoder.checkpoint import CONFIG, Checkpoint, digest_model, load_checkpoint
 from encoder.datasets.folds import make_folds
 from encoder.datasets.splits import SplitRule
 from encoder.datasets.table import ImageTable
+from encoder.embed import Quarantined
 from encoder.evaluate import encode_images, labelled_test
 from encoder.evaluation.document import EncoderFacts, to_document
 from encoder.evaluation.protocol import (
@@ -24,7 +25,8 @@ from encoder.evaluation.protocol import (
     concatenate_encoders,
     evaluate_pair,
 )
-from encoder.teacher import TeacherRecipe, train_teacher
+from encoder.teacher import TeacherRecipe, start_model, train_teacher
+from encoder.training import seed_everything
 from encoder.training_state import identify, mark_started, open_state
 
 FOLDS = "folds.json"
@@ -40,11 +42,12 @@ def train_folds(
     split: SplitRule,
     overwrite: bool = False,
     resume: bool = False,
-) -> tuple[EvaluationRow, ...]:
-    """Train a teacher a fold, write `fold-N/` and `folds.json`, and return the test's rows.
+) -> tuple[tuple[EvaluationRow, ...], tuple[Quarantined, ...]]:
+    """Train a teacher a fold and write `fold-N/` and `folds.json`.
 
-    The rows are each fold's, their mean, and all of them side by side. With `resume` finished folds
-    are taken as they are and the one that was stopped goes on.
+    Returns the test's rows (each fold's, their mean, all of them side by side) and the images that
+    could not be read. With `resume` finished folds are taken as they are and the one that was
+    stopped goes on.
 
     Raises:
         PocketlensError: when the classes are too few, or the output must not be replaced.
@@ -52,40 +55,49 @@ def train_folds(
     check_output(output, marker=FOLDS, overwrite=overwrite)
     test = labelled_test(table)
     parts = make_folds(table, folds=folds, seed=split.seed)
+    seed_everything(recipe.seed)
+    start = digest_model(start_model(recipe.architecture, recipe.weights))
     facts = {"recipe": dataclasses.asdict(recipe), "folds": folds, "data": table.describe()}
-    identity = identify(split=dataclasses.asdict(split), **facts)
+    identity = identify(split=dataclasses.asdict(split), start=start, **facts)
     with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
         mark_started(state)
         places = [state.path / f"fold-{number}" for number in range(1, folds + 1)]
-        teachers = [
-            load_checkpoint(place)
-            if (place / CONFIG).exists()
-            else train_teacher(part, recipe, place, split=split, resume=True)[0]
-            for place, part in zip(places, parts, strict=True)
-        ]
-        rows = judge_folds(teachers, test)
+        teachers, aside = [], list[Quarantined]()
+        for place, part in zip(places, parts, strict=True):
+            if (place / CONFIG).exists():
+                teachers.append(load_checkpoint(place))
+                continue
+            made, bad = train_teacher(part, recipe, place, split=split, whole=table, resume=True)
+            teachers.append(made)
+            aside += bad
+        rows, bad = judge_folds(teachers, test)
+        aside += bad
         with new_folder(output, marker=FOLDS, overwrite=overwrite) as folder:
             for place in places:
                 shutil.copytree(place, folder / place.name)
             classes = [part.split("val").class_names() for part in parts]
             write_json(folder / FOLDS, _describe(rows, teachers, classes, table))
-    return rows
+    return rows, tuple({entry.path: entry for entry in aside}.values())
 
 
-def judge_folds(teachers: list[Checkpoint], test: ImageTable) -> tuple[EvaluationRow, ...]:
-    """Return the rows of the folds' models on one test table: each, their mean, side by side."""
-    encoded = [
-        encode_images(teacher, teacher.preprocess, table=test, precision=_PRECISION)[0]
+def judge_folds(
+    teachers: list[Checkpoint], test: ImageTable
+) -> tuple[tuple[EvaluationRow, ...], tuple[Quarantined, ...]]:
+    """Return the rows of the folds' models on one test table, and what could not be read there."""
+    both = [
+        encode_images(teacher, teacher.preprocess, table=test, precision=_PRECISION)
         for teacher in teachers
     ]
+    encoded = [part for part, _ in both]
     each = [evaluate_pair(f"fold {n}", part, part) for n, part in enumerate(encoded, 1)]
     joined = concatenate_encoders(encoded)
     dim = joined.vectors.shape[1]
-    return (
+    rows = (
         *each,
         average_rows("separated: mean of the folds", each),
         evaluate_pair(f"concatenated, {dim}-d", joined, joined),
     )
+    return rows, both[0][1]
 
 
 def _describe(

@@ -77,6 +77,10 @@ def init_teacher(
     preprocess = Preprocess(recipe.size, recipe.fit, mean=mean, std=std)  # type: ignore[arg-type]
     seed_everything(0)  # of what is overwritten below
     model = start_model(recipe.architecture, recipe.weights)
+    dim, width = recipe.architecture.dim, model.projection.in_features
+    if dim > width:
+        raise PocketlensError(f"--dim {dim} is above the {width} features of the trunk")
+    _refuse_few(table, len(chosen), dim)
     with new_folder(output, marker=CONFIG, overwrite=overwrite) as folder:
         network = prepare_network(
             model, recipe.architecture, preprocess, precision=recipe.precision
@@ -100,7 +104,7 @@ def init_teacher(
         with torch.no_grad():
             projection.weight.copy_(torch.from_numpy(weight))
             projection.bias.copy_(torch.from_numpy(bias))
-        space = mint_space("teacher", recipe.architecture.dim, digest_model(model))
+        space = mint_space("teacher", dim, digest_model(model))
         checkpoint = Checkpoint(
             model.eval(),
             recipe.architecture,
@@ -111,6 +115,14 @@ def init_teacher(
         )
         save_checkpoint(checkpoint, folder)
     return checkpoint, quarantined
+
+
+def _refuse_few(table: ImageTable, count: int, dim: int) -> None:
+    if count <= dim:
+        raise PocketlensError(
+            f"{table.root}: {count} readable images are too few for --dim {dim}; give more, or a "
+            "smaller --dim"
+        )
 
 
 @dataclasses.dataclass

@@ -1,6 +1,7 @@
 """The metric log of a training: one JSON object a line."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ class MetricLog:
 
     def __init__(self, file: Path, *, length: int = 0, seconds: float = 0.0) -> None:
         self._file = file.open("ab")
-        self._file.truncate(length)
+        self._file.truncate(min(length, file.stat().st_size))
+        self._file.seek(0, os.SEEK_END)
         self._started = time.monotonic() - seconds
 
     @property
@@ -31,6 +33,10 @@ class MetricLog:
         """Write the values with the seconds since the start."""
         self._file.write(json.dumps({"seconds": self.seconds, **values}).encode() + b"\n")
         self._file.flush()
+
+    def sync(self) -> None:
+        """Flush what is written to the disk, before a state says how much that is."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from encoder.atomic import check_output, new_folder
 from encoder.batches import ShuffledBatches
-from encoder.checkpoint import CONFIG, METRICS, Alignment, Checkpoint, save_checkpoint
+from encoder.checkpoint import (
+    CONFIG,
+    METRICS,
+    Alignment,
+    Checkpoint,
+    digest_model,
+    save_checkpoint,
+)
 from encoder.datasets.table import ImageTable
 from encoder.embed import Quarantined, embed_all
 from encoder.errors import PocketlensError
@@ -106,14 +113,15 @@ def distil_student(
     recipe = dataclasses.replace(recipe, views=views)
     _check_share_kept(recipe, teacher)
     provenance = _describe(teacher, recipe, table, training)
-    with open_state(output, identify(**provenance), resume=resume, overwrite=overwrite) as state:
+    model = start_student(teacher, recipe)
+    identity = identify(start=digest_model(model), **provenance)
+    with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
         with track("reading images", len(training)) as advance:
             side = 2 * teacher.preprocess.size
             images = open_images(training.sources(), side=side, advance=advance)
         validation = [] if recipe.with_validation else table.split("val").sources()
         images, held_out = _hold_out(images, validation, rng)
         guide = prepare_inference(teacher, precision=recipe.teacher_precision)
-        model = start_student(teacher, recipe)
         model = model.to(guide.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         _optimise(model, guide, preprocess, images, recipe, state)
         if recipe.keep:

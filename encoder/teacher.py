@@ -75,6 +75,8 @@ class TeacherRecipe:
                 f"{self.images_per_class}, and that at least 2"
             )
         check_positive("proxy_factor", self.proxy_factor)
+        if self.loss.class_share < 1 and self.optimisation.optimiser == "sgd":
+            raise PocketlensError("--class-share below 1 needs --optimiser adamw")
         if self.loss.nested and max(self.loss.nested) >= self.architecture.dim:
             longest, dim = max(self.loss.nested), self.architecture.dim
             raise PocketlensError(f"--nested {longest} is not below --dim {dim}")
@@ -102,6 +104,7 @@ def train_teacher(
     output: Path,
     *,
     split: SplitRule | None = None,
+    whole: ImageTable | None = None,
     overwrite: bool = False,
     resume: bool = False,
 ) -> tuple[Checkpoint, tuple[Quarantined, ...]]:
@@ -109,7 +112,8 @@ def train_teacher(
 
     Validation classes, where there are any, are measured after each epoch and never trained on; the
     weights that were best there are kept. `split`, the rule that divided the table, is kept with
-    the checkpoint, so that whoever uses it later divides alike. With `resume` a training of this
+    the checkpoint, so that whoever uses it later divides alike; where `table` is a fold, `whole` is
+    the table that it was made of, divided by that rule. With `resume` a training of this
     output that was stopped goes on, to the same weights as if it had not been.
     Returns the checkpoint and the images that could not be read.
 
@@ -124,6 +128,8 @@ def train_teacher(
         index for index, row in enumerate(table.rows) if row.split == "train" and row.label
     )
     check_trainable(training, where=str(table.root))
+    if recipe.optimisation.patience and not _has_pair(table.split("val")):
+        raise PocketlensError("--patience needs a validation class with two images")
     model = start_model(recipe.architecture, recipe.weights)
     device = choose_device()
     if device.type == "cpu":
@@ -131,8 +137,8 @@ def train_teacher(
     mean, std = input_statistics(recipe.architecture.trunk)
     preprocess = Preprocess(recipe.size, recipe.fit, recipe.crop, mean, std)  # type: ignore[arg-type]
     split = split or SplitRule()
-    provenance = _describe(recipe, table, split)
-    identity = identify(start=digest_model(model), **provenance)
+    provenance = {**_describe(recipe, table, split), "data": (whole or table).describe()}
+    identity = identify(start=digest_model(model), table=table.describe(), **provenance)
     with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
         with track("reading images", len(training)) as advance:
             images = open_images(training.sources(), side=2 * recipe.size, advance=advance)
@@ -223,6 +229,11 @@ def _optimise(
 def head_of(model: EmbeddingModel) -> nn.Module:
     """Return the layers behind the trunk that have weights."""
     return nn.ModuleList([model.projection, *([model.pool] if model.pool else [])])
+
+
+def _has_pair(table: ImageTable) -> bool:
+    labels = table.labels()
+    return bool(np.bincount(labels[labels >= 0], minlength=1).max() >= 2)
 
 
 def _validate(

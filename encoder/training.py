@@ -95,7 +95,8 @@ def diverged(what: str, step: int, steps: int, images: Sequence[str] = ()) -> Po
     """Return the error of a training whose figures are no longer numbers."""
     shown = f" (images {', '.join(images[:3])}, …)" if images else ""
     return PocketlensError(
-        f"{what} is not a number at step {step} of {steps}{shown}; lower --lr and train again"
+        f"{what} is not a number at step {step} of {steps}{shown}; lower --lr and train again, "
+        "with --overwrite where a state of this training was kept"
     )
 
 
@@ -144,7 +145,9 @@ class _Run:
 
     def _run_steps(self, trunk: nn.Module) -> None:
         training, settings, progress = self.training, self.settings, self.progress
-        resting = round(settings.head_passes * training.steps_per_pass)
+        resting = min(
+            round(settings.head_passes / settings.epochs * training.steps), training.steps - 1
+        )
         images = training.images_per_batch * settings.accumulate
         saved = time.monotonic()
         with track(training.title, (training.steps - progress.step) * images) as advance:
@@ -210,6 +213,7 @@ class _Run:
 
     def _save(self) -> None:
         self._check_weights()
+        self.log.sync()
         self.progress.log_bytes, self.progress.seconds = self.log.length, self.log.seconds
         tensors = gather_tensors(self._parts(), self.optimisers)
         tensors |= {f"best/{name}": value for name, value in self.best.items()}

@@ -131,7 +131,8 @@ def train_teacher(
 
     split = _read_split(test_share, test_classes, val_share=val_share, seed=split_seed)
     marker = "folds.json" if folds else "config.json"
-    check_output(output, marker=marker, overwrite=overwrite, inputs=[data])
+    inputs = [path for path in (data, recipe, weights, test_classes) if path]
+    check_output(output, marker=marker, overwrite=overwrite, inputs=inputs)
     table = _divide(data, split)
     from encoder.losses.supervised import LossRecipe
     from encoder.model import Architecture
@@ -184,7 +185,9 @@ def train_teacher(
         from encoder.evaluation.console import print_rows
 
         flags = {"overwrite": overwrite, "resume": resume}
-        print_rows(train_folds(table, chosen, output, folds=folds, split=split, **flags))
+        rows, bad = train_folds(table, chosen, output, folds=folds, split=split, **flags)
+        report_set_aside(entry.reason for entry in bad)
+        print_rows(rows)
         return
     checkpoint, quarantined = run(
         table, chosen, output, split=split, overwrite=overwrite, resume=resume
@@ -218,7 +221,8 @@ def init_teacher(
     require_extra("train", "init-teacher")
     from encoder.atomic import check_output
 
-    check_output(output, marker="config.json", overwrite=overwrite, inputs=[data])
+    inputs = [path for path in (data, weights, test_classes) if path]
+    check_output(output, marker="config.json", overwrite=overwrite, inputs=inputs)
     split = _read_split(test_share, test_classes, val_share=0.0, seed=0)
     table = _divide(data, split)
     from encoder.label_free import LabelFreeRecipe
@@ -281,7 +285,8 @@ def distill(
     require_extra("train", "distill")
     from encoder.atomic import check_output
 
-    check_output(output, marker="config.json", overwrite=overwrite, inputs=[teacher, data])
+    inputs = [path for path in (teacher, data, recipe) if path]
+    check_output(output, marker="config.json", overwrite=overwrite, inputs=inputs)
     from encoder.checkpoint import load_checkpoint
     from encoder.losses.asymmetric import AsymmetricWeights
     from encoder.optimisation import Optimisation

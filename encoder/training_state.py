@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from encoder.atomic import new_file, read_json, write_json
+from encoder.checkpoint import library_versions
 from encoder.errors import PocketlensError
 from encoder.optimisation import Optimisers
 from encoder.space import canonical_json
@@ -55,8 +56,8 @@ class StateFolder:
 
 
 def identify(**facts: Any) -> str:
-    """Return a digest of all that decides how a training goes."""
-    return hashlib.sha256(canonical_json(facts)).hexdigest()
+    """Return a digest of these facts and the libraries' versions: all that a training follows."""
+    return hashlib.sha256(canonical_json({**facts, "versions": library_versions()})).hexdigest()
 
 
 @contextlib.contextmanager
@@ -74,11 +75,9 @@ def open_state(
         yield folder
     except BaseException:
         if not (folder.path / _STATE).exists():
-            shutil.rmtree(folder.path, ignore_errors=True)
+            _clear(folder.path)
         raise
-    # The commit point first: what is left of a kill here is no state.
-    (folder.path / _STATE).unlink(missing_ok=True)
-    shutil.rmtree(folder.path, ignore_errors=True)
+    _clear(folder.path)
 
 
 def mark_started(folder: StateFolder) -> None:
@@ -88,40 +87,68 @@ def mark_started(folder: StateFolder) -> None:
 
 def _prepare(output: Path, identity: str, *, resume: bool, overwrite: bool) -> StateFolder:
     folder = StateFolder(output.with_name(f"{output.name}.state"), identity)
-    if (folder.path / _STATE).exists() and resume:
-        found = read_json(folder.path / _STATE)
+    path = folder.path
+    if (path / _STATE).exists() and resume:
+        found = read_json(path / _STATE)
         if found.get("format") != FORMAT or found.get("identity") != identity:
             raise PocketlensError(
-                f"{folder.path}: a stopped training of other data, options or version; give the "
-                "same ones to go on, or --overwrite to begin anew"
+                f"{path}: a stopped training of other data, options or version; give the same "
+                "ones to go on, or --overwrite to begin anew"
             )
-    elif (folder.path / _STATE).exists() and not overwrite:
+        _remove(path, [entry for entry in path.iterdir() if _is_scratch(entry)])
+    elif (path / _STATE).exists() and not overwrite:
         raise PocketlensError(
-            f"{folder.path}: a stopped training lies here; go on with it with --resume, or begin "
-            "anew with --overwrite"
+            f"{path}: a stopped training lies here; go on with it with --resume, or begin anew "
+            "with --overwrite"
         )
-    elif folder.path.exists() and not _is_ours(folder.path):
-        raise PocketlensError(f"{folder.path}: is in the way of the training's state; move it")
+    elif path.exists() and not (path.is_dir() and all(map(_is_ours, path.iterdir()))):
+        raise PocketlensError(f"{path}: is in the way of the training's state; move it")
     else:
-        shutil.rmtree(folder.path, ignore_errors=True)
-    folder.path.mkdir(parents=True, exist_ok=True)
+        _clear(path)
+    path.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _is_ours(path: Path) -> bool:
-    """Return whether a folder holds nothing but what this module writes."""
-    return path.is_dir() and all(
-        entry.is_file()
-        and (entry.name in (_STATE, _LOG) or fnmatch(entry.name, "*step-*.safetensors*"))
-        for entry in path.iterdir()
-    )
+def _is_scratch(entry: Path) -> bool:
+    """Return whether a kill left this while it was written, by us or by safetensors."""
+    return fnmatch(entry.name, ".*.partial") or fnmatch(entry.name, ".tmp*")
+
+
+def _is_ours(entry: Path) -> bool:
+    """Return whether a training or the training of folds wrote this."""
+    names = (_STATE, _LOG, "step-*.safetensors", "fold-*")
+    return _is_scratch(entry) or any(fnmatch(entry.name, name) for name in names)
+
+
+def _clear(path: Path) -> None:
+    """Remove what is ours from a state folder, its commit point first, and the folder if empty."""
+    if path.is_dir():
+        (path / _STATE).unlink(missing_ok=True)
+        _remove(path, [entry for entry in path.iterdir() if _is_ours(entry)])
+        with contextlib.suppress(OSError):
+            path.rmdir()
+
+
+def _remove(path: Path, entries: list[Path]) -> None:
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def save_state(folder: StateFolder, progress: Progress, tensors: dict[str, Tensor]) -> None:
     """Write the state, then drop the tensors of the one before."""
     name = f"step-{progress.step:08d}.safetensors"
-    with new_file(folder.path / name) as scratch:
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, scratch)
+    try:
+        with new_file(folder.path / name) as scratch:
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, scratch)
+    except SafetensorError as error:
+        kept = "; the state before is kept: --resume goes on from it"
+        raise PocketlensError(
+            f"{folder.path}: the training's state cannot be written ({error})"
+            + (kept if (folder.path / _STATE).exists() else "")
+        ) from None
     # JSON has no infinity.
     numbers = {k: v for k, v in dataclasses.asdict(progress).items() if v != -math.inf}
     described = {"format": FORMAT, "identity": folder.identity, "tensors": name, **numbers}
@@ -180,7 +207,7 @@ def scatter_tensors(
             value: Tensor | int = tensor
             if key == "step" and isinstance(optimiser, torch.optim.SparseAdam):
                 value = int(tensor)
-            elif tensor.shape == (weight := weights[int(index)]).shape:
+            elif key != "step" and tensor.shape == (weight := weights[int(index)]).shape:
                 # Laid out in memory as the weight is.
                 value = torch.empty_like(weight, requires_grad=False).copy_(tensor)
             states.setdefault(int(index), {})[key] = value

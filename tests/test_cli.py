@@ -262,12 +262,14 @@ def test_a_full_disk_is_told_in_one_line(
         ("--trunk", "vit_tiny_patch16_224"), ("--trunk", "resnet18.foo"),
         ("--images-per-class", "1"), ("--loss", "hinge"), ("--margin", "1"), ("--class-share", "0"),
         ("--nested", "512"), ("--schedule", "flat"), ("--accumulate", "0"), ("--average", "1"),
-        ("--patience", "-1"), ("--head-passes", "12"), ("--warm-up", "1"),
+        ("--patience", "-1"), ("--patience", "2", "--val-share", "0"),
+        ("--optimiser", "sgd", "--class-share", "0.5"),
+        ("--head-passes", "12"), ("--warm-up", "1"),
     ],
     ids=" ".join,
 )  # fmt: skip
 def test_flags_out_of_range_are_refused(
-    capsys: pytest.CaptureFixture[str], drawn: Path, tmp_path: Path, flags: tuple[str, str]
+    capsys: pytest.CaptureFixture[str], drawn: Path, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
     refuse(capsys, "train-teacher", drawn, tmp_path / "out", *flags)
     assert not (tmp_path / "out").exists()

@@ -41,6 +41,9 @@ class SampledSoftmax(nn.Module):
 
     def forward(self, vectors: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of unit vectors `[n, dim]` of these classes `[n]`."""
+        with torch.no_grad():
+            # In place: clamped on the way it would have no gradient out there, and stay there.
+            self.log_temperature.clamp_(math.log(_COLDEST), math.log(_WARMEST))
         own, local = torch.unique(targets, return_inverse=True)
         rest = len(self.proxies) - len(own)
         # Torch is what a training seeds batch by batch; numpy draws without touching every class.
@@ -61,7 +64,7 @@ class SampledSoftmax(nn.Module):
 
     def temperature(self) -> Tensor:
         """Return the temperature as it is now."""
-        return self.log_temperature.exp().clamp(_COLDEST, _WARMEST)
+        return self.log_temperature.exp()
 
 
 def draw_others(

@@ -49,6 +49,10 @@ def test_every_fold_is_trained_and_judged(
         assert teacher.provenance["trained_on"] == part.split("train").class_names()
         assert written["validation_classes"][number - 1] == part.split("val").class_names()
     assert run(capsys, *command)[0] == 2
+    code, out, _ = run(capsys, "evaluate", drawn, "--teacher", output / "fold-1")
+    assert code == 0
+    figures = rows["fold 1"]["figures"]
+    assert f"{figures['r1']:8.1f}" in out and f"{figures['map_at_r']:8.1f}" in out
     assert run(capsys, "report", output / "folds.json", tmp_path / "page.html")[0] == 0
 
 

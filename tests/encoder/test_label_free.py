@@ -82,6 +82,14 @@ def test_too_few_images_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_more_dimensions_than_features_are_refused(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--size", 48, "--dim", 2048)
+    code, _, error = run(capsys, "init-teacher", drawn, tmp_path / "teacher", *flags)
+    assert code == 2 and "--dim 2048 is above the 1280 features" in error
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(PocketlensError, match="--whitening 2"):
         LabelFreeRecipe(whitening=2)

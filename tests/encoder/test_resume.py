@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def list_arguments(data: Path, output: Path) -> list[str]:
-    flags = "--size 48 --epochs 12 --batch 8 --images-per-class 2 --dim 16 --lr 1e-4 --average 0.8"
+    flags = "--size 48 --epochs 6 --batch 8 --images-per-class 2 --dim 16 --lr 1e-4 --average 0.8"
     return ["train-teacher", str(data), str(output), *flags.split(), "--test-share", "0.25"]
 
 

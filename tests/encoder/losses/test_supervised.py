@@ -68,6 +68,19 @@ def test_a_learnt_temperature_starts_as_the_fixed_one_and_learns() -> None:
     assert gradient is not None and float(gradient) != 0
 
 
+@pytest.mark.parametrize("start", [0.01, 1.0, 0.2])
+def test_a_learnt_temperature_comes_back_from_its_bounds(start: float) -> None:
+    loss = build_loss(LossRecipe(temperature=start, learn_temperature=True), CLASSES, DIM)
+    assert isinstance(loss, SampledSoftmax)
+    for pushed in (-9.0, 3.0, None):
+        if pushed is not None:
+            torch.nn.init.constant_(loss.log_temperature, pushed)
+        loss.zero_grad()
+        loss(make_vectors(), torch.from_numpy(LABELS)).backward()
+        assert 0.0099 < float(loss.temperature().detach()) < 1.0001
+        assert loss.log_temperature.grad is not None and float(loss.log_temperature.grad) != 0
+
+
 @pytest.mark.parametrize("name", ["arcface", "subcenter-arcface"])
 def test_arcface(name: LossName) -> None:
     value, vectors, proxies = run(LossRecipe(name, margin=20, temperature=1 / 16))
