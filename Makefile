@@ -6,13 +6,21 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow check format clean browser
 
 demo: $(STAMP)
 	$(RUN) cli.py demo $(if $(DATA),--data "$(DATA)")
 
-test: $(STAMP)
+test: $(STAMP) browser
 	$(RUN) -m pytest -m "not slow" -q
+
+# Reports are tested in a real browser. Where it is missing and cannot be installed, those tests skip.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
+	    || { [ "$$(id -u)" = 0 ] && apt-get -qq update \
+	         && DEBIAN_FRONTEND=noninteractive \
+	            apt-get -qq install -y --no-install-recommends chromium >/dev/null; } \
+	    || echo "chromium cannot be installed: the tests of pages are skipped"
 
 test-slow: $(STAMP)
 	$(RUN) -m pytest -m slow -q
