@@ -57,7 +57,8 @@ def train_folds(
     parts = make_folds(table, folds=folds, seed=split.seed)
     seed_everything(recipe.seed)
     start = digest_model(start_model(recipe.architecture, recipe.weights))
-    facts = {"recipe": dataclasses.asdict(recipe), "folds": folds, "data": table.describe()}
+    data = table.describe()
+    facts = {"recipe": dataclasses.asdict(recipe), "folds": folds, "data": data}
     identity = identify(split=dataclasses.asdict(split), start=start, **facts)
     with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
         mark_started(state)
@@ -67,7 +68,7 @@ def train_folds(
             if (place / CONFIG).exists():
                 teachers.append(load_checkpoint(place))
                 continue
-            made, bad = train_teacher(part, recipe, place, split=split, whole=table, resume=True)
+            made, bad = train_teacher(part, recipe, place, split=split, data=data, resume=True)
             teachers.append(made)
             aside += bad
         rows, bad = judge_folds(teachers, test)
@@ -76,7 +77,7 @@ def train_folds(
             for place in places:
                 shutil.copytree(place, folder / place.name)
             classes = [part.split("val").class_names() for part in parts]
-            write_json(folder / FOLDS, _describe(rows, teachers, classes, table))
+            write_json(folder / FOLDS, _describe(rows, teachers, classes, data))
     return rows, tuple({entry.path: entry for entry in aside}.values())
 
 
@@ -104,12 +105,12 @@ def _describe(
     rows: tuple[EvaluationRow, ...],
     teachers: list[Checkpoint],
     classes: list[list[str]],
-    table: ImageTable,
+    data: dict[str, str | int],
 ) -> dict[str, Any]:
     document = to_document(
         rows,
         {},
-        data=table.describe(),
+        data=data,
         encoders=[
             EncoderFacts(f"fold-{n}", used.encoder, used.space.id, used.preprocess.size, _PRECISION)
             for n, used in enumerate(teachers, 1)

@@ -104,7 +104,7 @@ def train_teacher(
     output: Path,
     *,
     split: SplitRule | None = None,
-    whole: ImageTable | None = None,
+    data: dict[str, str | int] | None = None,
     overwrite: bool = False,
     resume: bool = False,
 ) -> tuple[Checkpoint, tuple[Quarantined, ...]]:
@@ -112,8 +112,8 @@ def train_teacher(
 
     Validation classes, where there are any, are measured after each epoch and never trained on; the
     weights that were best there are kept. `split`, the rule that divided the table, is kept with
-    the checkpoint, so that whoever uses it later divides alike; where `table` is a fold, `whole` is
-    the table that it was made of, divided by that rule. With `resume` a training of this
+    the checkpoint, so that whoever uses it later divides alike; where `table` is a fold, `data`
+    describes the table that it was made of, divided by that rule. With `resume` a training of this
     output that was stopped goes on, to the same weights as if it had not been.
     Returns the checkpoint and the images that could not be read.
 
@@ -128,7 +128,7 @@ def train_teacher(
         index for index, row in enumerate(table.rows) if row.split == "train" and row.label
     )
     check_trainable(training, where=str(table.root))
-    if recipe.optimisation.patience and not _has_pair(table.split("val")):
+    if recipe.optimisation.patience and not _has_pair(table.split("val").labels()):
         raise PocketlensError("--patience needs a validation class with two images")
     model = start_model(recipe.architecture, recipe.weights)
     device = choose_device()
@@ -137,8 +137,9 @@ def train_teacher(
     mean, std = input_statistics(recipe.architecture.trunk)
     preprocess = Preprocess(recipe.size, recipe.fit, recipe.crop, mean, std)  # type: ignore[arg-type]
     split = split or SplitRule()
-    provenance = {**_describe(recipe, table, split), "data": (whole or table).describe()}
-    identity = identify(start=digest_model(model), table=table.describe(), **provenance)
+    described = table.describe()
+    provenance = {**_describe(recipe, table, split), "data": data or described}
+    identity = identify(start=digest_model(model), table=described, **provenance)
     with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
         with track("reading images", len(training)) as advance:
             images = open_images(training.sources(), side=2 * recipe.size, advance=advance)
@@ -231,8 +232,8 @@ def head_of(model: EmbeddingModel) -> nn.Module:
     return nn.ModuleList([model.projection, *([model.pool] if model.pool else [])])
 
 
-def _has_pair(table: ImageTable) -> bool:
-    labels = table.labels()
+def _has_pair(labels: NDArray[np.int64]) -> bool:
+    """Return whether some class has two images."""
     return bool(np.bincount(labels[labels >= 0], minlength=1).max() >= 2)
 
 
@@ -245,7 +246,7 @@ def _validate(
     embedded = embed_all(validation.sources(), preprocess, network.embedder)
     labels = validation.labels()[embedded.positions]
     vectors = embedded.vectors
-    if np.bincount(labels[labels >= 0], minlength=1).max() < 2:
+    if not _has_pair(labels):
         return {}
     if not np.isfinite(vectors).all():
         return {"val_map_at_r": math.nan}
@@ -259,7 +260,6 @@ def _describe(recipe: TeacherRecipe, table: ImageTable, split: SplitRule) -> dic
         "seed": recipe.seed,
         "split": dataclasses.asdict(split),
         "trained_on": table.split("train").class_names(),
-        "data": table.describe(),
     }
 
 

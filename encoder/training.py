@@ -197,8 +197,7 @@ class _Run:
             return
         self.log.write(step=step, **figures)
         if figures[JUDGED_BY] > self.progress.best:
-            self.progress.best, self.progress.best_step = figures[JUDGED_BY], step
-            self.progress.worse = 0
+            self.progress.best, self.progress.worse = figures[JUDGED_BY], 0
             self.best = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
         else:
             self.progress.worse += 1

@@ -11,9 +11,12 @@ from encoder.progress import report_set_aside
 from encoder.recipe_file import Recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from encoder.checkpoint import Checkpoint
     from encoder.datasets.splits import SplitRule
     from encoder.datasets.table import ImageTable
+    from encoder.embed import Quarantined
 
 Output = Annotated[Path, typer.Argument(help="Checkpoint folder to write.")]
 Trunk = Annotated[str, typer.Option(help="Any timm model.")]
@@ -127,12 +130,9 @@ def train_teacher(
 ) -> None:
     """Train the database encoder."""
     require_extra("train", "train-teacher")
-    from encoder.atomic import check_output
-
     split = _read_split(test_share, test_classes, val_share=val_share, seed=split_seed)
     marker = "folds.json" if folds else "config.json"
-    inputs = [path for path in (data, recipe, weights, test_classes) if path]
-    check_output(output, marker=marker, overwrite=overwrite, inputs=inputs)
+    _check_output(output, data, recipe, weights, test_classes, overwrite=overwrite, marker=marker)
     table = _divide(data, split)
     from encoder.losses.supervised import LossRecipe
     from encoder.model import Architecture
@@ -192,8 +192,7 @@ def train_teacher(
     checkpoint, quarantined = run(
         table, chosen, output, split=split, overwrite=overwrite, resume=resume
     )
-    report_set_aside(entry.reason for entry in quarantined)
-    _report_checkpoint(output, checkpoint)
+    _report(output, checkpoint, quarantined)
 
 
 def init_teacher(
@@ -219,10 +218,7 @@ def init_teacher(
 ) -> None:
     """Make a database encoder without labels: PCA-whitening of a pretrained trunk."""
     require_extra("train", "init-teacher")
-    from encoder.atomic import check_output
-
-    inputs = [path for path in (data, weights, test_classes) if path]
-    check_output(output, marker="config.json", overwrite=overwrite, inputs=inputs)
+    _check_output(output, data, weights, test_classes, overwrite=overwrite)
     split = _read_split(test_share, test_classes, val_share=0.0, seed=0)
     table = _divide(data, split)
     from encoder.label_free import LabelFreeRecipe
@@ -238,8 +234,7 @@ def init_teacher(
         weights=str(weights) if weights else "",
     )
     checkpoint, quarantined = run(table, recipe, output, split=split, overwrite=overwrite)
-    report_set_aside(entry.reason for entry in quarantined)
-    _report_checkpoint(output, checkpoint)
+    _report(output, checkpoint, quarantined)
 
 
 def distill(
@@ -283,10 +278,7 @@ def distill(
 ) -> None:
     """Distil a query encoder, without labels."""
     require_extra("train", "distill")
-    from encoder.atomic import check_output
-
-    inputs = [path for path in (teacher, data, recipe) if path]
-    check_output(output, marker="config.json", overwrite=overwrite, inputs=inputs)
+    _check_output(output, teacher, data, recipe, overwrite=overwrite)
     from encoder.checkpoint import load_checkpoint
     from encoder.losses.asymmetric import AsymmetricWeights
     from encoder.optimisation import Optimisation
@@ -323,8 +315,7 @@ def distill(
     checkpoint, quarantined = distil_student(
         loaded, table, chosen, output, overwrite=overwrite, resume=resume
     )
-    report_set_aside(entry.reason for entry in quarantined)
-    _report_checkpoint(output, checkpoint)
+    _report(output, checkpoint, quarantined)
 
 
 def _read_split(
@@ -362,7 +353,19 @@ def _divide_known(data: Path, teacher: "Checkpoint") -> "ImageTable":
     return table
 
 
-def _report_checkpoint(output: Path, checkpoint: "Checkpoint") -> None:
+def _check_output(
+    output: Path, *inputs: Path | None, overwrite: bool, marker: str = "config.json"
+) -> None:
+    """Refuse an output that must not be written, or that holds one of the inputs given."""
+    from encoder.atomic import check_output
+
+    given = [path for path in inputs if path]
+    check_output(output, marker=marker, overwrite=overwrite, inputs=given)
+
+
+def _report(output: Path, checkpoint: "Checkpoint", quarantined: "Iterable[Quarantined]") -> None:
+    """Name the images that could not be used, and say what was made."""
+    report_set_aside(entry.reason for entry in quarantined)
     print(f"{output}: {checkpoint.kind}, {checkpoint.preprocess.size} px, {checkpoint.space.dim}-d")
     print(f"space {checkpoint.space.id}, encoder {checkpoint.encoder}")
     if checkpoint.alignment:

@@ -32,11 +32,10 @@ _LOG = "metrics.jsonl"
 
 @dataclasses.dataclass
 class Progress:
-    """Hold how far a training is and which judgement was the best."""
+    """Hold how far a training is, its best judgement, and how many since were no better."""
 
     step: int = 0
     best: float = -math.inf
-    best_step: int = 0
     worse: int = 0
     log_bytes: int = 0
     seconds: float = 0.0
