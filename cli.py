@@ -13,7 +13,8 @@ from encoder.commands import app as encoder_app
 from encoder.commands import demo_data, evaluate
 from encoder.errors import PocketlensError, require_extra
 from encoder.memory import keep_memory
-from encoder.training_commands import distill, train_teacher
+from encoder.student_commands import distill
+from encoder.teacher_commands import train_teacher
 from export.commands import app as export_app
 from export.commands import export
 from server_index.commands import app as index_app

@@ -13,7 +13,8 @@ from encoder.errors import PocketlensError, require_extra
 from encoder.evaluation.commands import report
 from encoder.options import Data, Overwrite, Seed
 from encoder.progress import report_set_aside
-from encoder.training_commands import distill, init_teacher, train_teacher
+from encoder.student_commands import distill
+from encoder.teacher_commands import init_teacher, train_master, train_teacher
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(data_app)
@@ -54,6 +55,7 @@ def demo_data(
 
 app.command("train-teacher")(train_teacher)
 app.command("init-teacher")(init_teacher)
+app.command("train-master")(train_master)
 app.command()(distill)
 
 

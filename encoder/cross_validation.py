@@ -27,7 +27,7 @@ from encoder.evaluation.protocol import (
 )
 from encoder.teacher import TeacherRecipe, start_model, train_teacher
 from encoder.training import seed_everything
-from encoder.training_state import identify, mark_started, open_state
+from encoder.training_state import StateFolder, identify, mark_started, open_state
 
 FOLDS = "folds.json"
 _PRECISION = "fp32"
@@ -42,6 +42,7 @@ def train_folds(
     split: SplitRule,
     overwrite: bool = False,
     resume: bool = False,
+    tensorboard: Path | None = None,
 ) -> tuple[tuple[EvaluationRow, ...], tuple[Quarantined, ...]]:
     """Train a teacher a fold and write `fold-N/` and `folds.json`.
 
@@ -62,23 +63,50 @@ def train_folds(
     identity = identify(split=dataclasses.asdict(split), start=start, **facts)
     with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
         mark_started(state)
-        places = [state.path / f"fold-{number}" for number in range(1, folds + 1)]
-        teachers, aside = [], list[Quarantined]()
-        for place, part in zip(places, parts, strict=True):
-            if (place / CONFIG).exists():
-                teachers.append(load_checkpoint(place))
-                continue
-            made, bad = train_teacher(part, recipe, place, split=split, data=data, resume=True)
-            teachers.append(made)
-            aside += bad
+        names = [f"fold-{number}" for number in range(1, folds + 1)]
+        teachers, aside = train_each(
+            {name: (part, recipe) for name, part in zip(names, parts, strict=True)},
+            state,
+            split=split,
+            data=data,
+            tensorboard=tensorboard,
+        )
         rows, bad = judge_folds(teachers, test)
         aside += bad
         with new_folder(output, marker=FOLDS, overwrite=overwrite) as folder:
-            for place in places:
-                shutil.copytree(place, folder / place.name)
+            for name in names:
+                shutil.copytree(state.path / name, folder / name)
             classes = [part.split("val").class_names() for part in parts]
             write_json(folder / FOLDS, _describe(rows, teachers, classes, data))
     return rows, tuple({entry.path: entry for entry in aside}.values())
+
+
+def train_each(
+    parts: dict[str, tuple[ImageTable, TeacherRecipe]],
+    state: StateFolder,
+    *,
+    split: SplitRule,
+    data: dict[str, str | int],
+    tensorboard: Path | None = None,
+) -> tuple[list[Checkpoint], list[Quarantined]]:
+    """Train a teacher on each table in a folder of its name within the state.
+
+    Those that are finished there are taken as they are, and one that was stopped goes on. `data`
+    describes the table that the parts are of. Returns them and the images that could not be read.
+    """
+    teachers, aside = [], list[Quarantined]()
+    for name, (table, recipe) in parts.items():
+        place = state.path / name
+        if (place / CONFIG).exists():
+            teachers.append(load_checkpoint(place))
+            continue
+        watched = tensorboard / name if tensorboard else None
+        made, bad = train_teacher(
+            table, recipe, place, split=split, data=data, resume=True, tensorboard=watched
+        )
+        teachers.append(made)
+        aside += bad
+    return teachers, aside
 
 
 def judge_folds(

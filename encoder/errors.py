@@ -24,6 +24,7 @@ _EXTRAS = {
     "parquet": ("pyarrow",),
     "matlab": ("scipy",),
     "clusters": ("sklearn",),
+    "tensorboard": ("tensorboard",),
 }
 # The extra of pyproject.toml that brings a set of packages, where its name is another.
 _NAMED = {"torch": "export", "clusters": "train", "parquet": "data", "matlab": "data"}

@@ -182,7 +182,7 @@ def encode_images(
 ) -> tuple[EncodedSet, tuple[Quarantined, ...]]:
     """Encode a table's images under a preprocessing; return also what could not be read."""
     files = table.sources()
-    with track(f"encoding {len(files)} test images at {preprocess.size}", len(files)) as advance:
+    with track(f"encoding {len(files)} images at {preprocess.size}", len(files)) as advance:
         resized = dataclasses.replace(checkpoint, preprocess=preprocess)
         embedder = prepare_inference(resized, precision=precision).embedder
         embedded = embed_all(files, preprocess, embedder, advance=advance, alter=alter)

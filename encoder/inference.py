@@ -50,6 +50,17 @@ class Inference:
             return Embedder(self.embed_images, use_one_core=use_one_core)
         return Embedder(self.embed_images, batches_ahead=2)
 
+    @property
+    def feature_extractor(self) -> Embedder:
+        """Return how batches of files are mapped to the features before the projection."""
+        return dataclasses.replace(self.embedder, embed=self._extract_images)
+
+    def _extract_images(self, images: Pixels) -> Vectors:
+        with torch.inference_mode():
+            pixels = torch.from_numpy(images).to(self.device)
+            features: Vectors = self.extract_features(pixels).cpu().numpy()
+            return features
+
     def embed_images(self, images: Pixels) -> Vectors:
         """Embed uint8 `[n, size, size, 3]` at this preprocessing's size to float32 `[n, dim]`."""
         with torch.inference_mode():
@@ -72,10 +83,8 @@ class Inference:
             return torch.cat([self._extract_chunk(chunk) for chunk in torch.split(pixels, count)])
 
     def _extract_chunk(self, pixels: Tensor) -> Tensor:
-        enabled = self.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
-            features = self.network.trunk(normalise_pixels(pixels, self.preprocess))
-        return self.network.pool_features(features.float())
+        images = normalise_pixels(pixels, self.preprocess)
+        return self.network.extract_features(images, bfloat16=self.precision == "bf16")
 
 
 def normalise_pixels(pixels: Tensor, preprocess: Preprocess) -> Tensor:

@@ -23,7 +23,7 @@ from encoder.embed import Embedder, Quarantined, Vectors, embed_files
 from encoder.errors import PocketlensError
 from encoder.inference import prepare_network
 from encoder.model import Architecture
-from encoder.preprocess import Pixels, Preprocess
+from encoder.preprocess import Preprocess
 from encoder.progress import track
 from encoder.space import mint_space
 from encoder.student import training_images
@@ -85,15 +85,7 @@ def init_teacher(
         network = prepare_network(
             model, recipe.architecture, preprocess, precision=recipe.precision
         )
-
-        def extract(images: Pixels) -> Vectors:
-            with torch.inference_mode():
-                pixels = torch.from_numpy(images).to(network.device)
-                features: Vectors = network.extract_features(pixels).cpu().numpy()
-                return features
-
-        embedder = dataclasses.replace(network.embedder, embed=extract)
-        moments, quarantined = _measure(chosen, preprocess, embedder, model.projection.in_features)
+        moments, quarantined = _measure(chosen, preprocess, network.feature_extractor, width)
         if moments.count <= recipe.architecture.dim:
             raise PocketlensError(
                 f"{table.root}: {moments.count} readable images are too few for --dim "

@@ -74,7 +74,13 @@ class EmbeddingModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return L2-normalised embeddings."""
-        return self.project(self.pool_features(self.trunk(images)))
+        return self.project(self.extract_features(images))
+
+    def extract_features(self, images: Tensor, *, bfloat16: bool = False) -> Tensor:
+        """Return what is projected `[n, width]`; the trunk computes in bfloat16 if asked to."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
+            features = self.trunk(images)
+        return self.pool_features(features.float() if bfloat16 else features)
 
     def pool_features(self, features: Tensor) -> Tensor:
         """Pool the trunk's features `[n, width, h, w]` to `[n, width]`, mean 0 and variance 1 each.

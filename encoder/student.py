@@ -34,7 +34,7 @@ from encoder.losses.asymmetric import (
     feature_term,
 )
 from encoder.model import EmbeddingModel
-from encoder.optimisation import Optimisation
+from encoder.optimisation import Optimisation, trains_in_bfloat16
 from encoder.preprocess import Preprocess
 from encoder.progress import track
 from encoder.teacher import head_of, start_model
@@ -93,6 +93,7 @@ def distil_student(
     *,
     overwrite: bool = False,
     resume: bool = False,
+    tensorboard: Path | None = None,
 ) -> tuple[Checkpoint, tuple[Quarantined, ...]]:
     """Train a student of the teacher on the table's training images and write its checkpoint.
 
@@ -123,7 +124,7 @@ def distil_student(
         images, held_out = _hold_out(images, validation, rng)
         guide = prepare_inference(teacher, precision=recipe.teacher_precision)
         model = model.to(guide.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        _optimise(model, guide, preprocess, images, recipe, state)
+        _optimise(model, guide, preprocess, images, recipe, state, tensorboard)
         if recipe.keep:
             mix_in_weights(model, teacher.model.state_dict(), recipe.keep)
         student = Checkpoint(
@@ -188,11 +189,13 @@ def _optimise(
     images: DecodedImages,
     recipe: StudentRecipe,
     state: StateFolder,
+    tensorboard: Path | None,
 ) -> None:
     batch = min(recipe.images, len(images.positions))
     batches = ShuffledBatches(len(images.positions), batch, recipe.seed)
     steps, steps_per_pass = count_steps(len(images.positions), batch, recipe.optimisation)
     repeats, device = recipe.views_per_image, guide.device
+    bfloat16 = trains_in_bfloat16(recipe.optimisation, device)
 
     def compute_loss(number: int, rng: np.random.Generator) -> BatchLoss:
         chosen = batches.draw(number)
@@ -209,6 +212,7 @@ def _optimise(
             # Cloned out of inference mode, so that autograd may save it.
             guide.extract_features(large).clone(),
             views=repeats,
+            bfloat16=bfloat16,
         )
         loss = asymmetric_loss(terms, recipe.weights) / len(chosen)
         figures = {name: float(term.detach()) / len(chosen) for name, term in terms.items()}
@@ -225,12 +229,19 @@ def _optimise(
             steps_per_pass,
             batch,
             compute_loss,
+            tensorboard=tensorboard,
         )
         run_training(training, settings, recipe.seed, state)
 
 
 def compare_views(
-    student: EmbeddingModel, images: Tensor, teacher: EmbeddingModel, aim: Tensor, *, views: int
+    student: EmbeddingModel,
+    images: Tensor,
+    teacher: EmbeddingModel,
+    aim: Tensor,
+    *,
+    views: int,
+    bfloat16: bool = False,
 ) -> tuple[dict[str, Tensor], float]:
     """Return the terms of the loss, summed over images, and the mean cosine of the vectors.
 
@@ -241,7 +252,7 @@ def compare_views(
     def by_image(rows: Tensor) -> Tensor:
         return rows.reshape(len(rows) // views, views, -1)
 
-    pooled = student.pool_features(student.trunk(images))
+    pooled = student.extract_features(images, bfloat16=bfloat16)
     own = by_image(student.project(pooled))
     with torch.no_grad():
         target = by_image(teacher.project(aim))

@@ -17,6 +17,7 @@ from torch import nn
 from encoder.atomic import check_output, new_folder
 from encoder.backbones import build_trunk, input_statistics, load_imagenet, load_weights_file
 from encoder.batches import ClassBalancedBatches
+from encoder.centring import centre_projection
 from encoder.checkpoint import (
     CONFIG,
     METRICS,
@@ -24,19 +25,20 @@ from encoder.checkpoint import (
     digest_model,
     save_checkpoint,
 )
+from encoder.classed_images import ClassedImages, open_classed
 from encoder.datasets.splits import SplitRule
 from encoder.datasets.table import ImageTable, check_trainable
 from encoder.embed import Quarantined, embed_all
 from encoder.errors import PocketlensError
 from encoder.evaluation.metrics import measure_retrieval
-from encoder.image_cache import DecodedImages, open_images
+from encoder.guide import Guide, check_guide
 from encoder.inference import choose_device, normalise_pixels, prepare_network
+from encoder.losses.guided import guidance_loss
 from encoder.losses.supervised import LossRecipe, build_loss
 from encoder.memory import count_cores
 from encoder.model import Architecture, EmbeddingModel
-from encoder.optimisation import Optimisation, check_positive
+from encoder.optimisation import Optimisation, check_positive, trains_in_bfloat16
 from encoder.preprocess import Preprocess
-from encoder.progress import track
 from encoder.space import mint_space
 from encoder.training import BatchLoss, Training, count_steps, run_training, seed_everything
 from encoder.training_state import StateFolder, identify, open_state
@@ -50,7 +52,9 @@ class TeacherRecipe:
 
     A `small_share` of the steps, drawn at random, runs at `small_size` (0 for none): a quarter of
     the pixels takes a quarter of the time, and a space that is learnt at both sizes is nearer to
-    what a student of the small size can reach.
+    what a student of the small size can reach. `centred` moves the finished embedding so that its
+    mean is zero and its signs are codes. `guide_weight` and `guide_temperature` are for the
+    guidance by a master, where there is one.
     """
 
     architecture: Architecture = Architecture()
@@ -66,6 +70,9 @@ class TeacherRecipe:
     proxy_factor: float = 10.0
     views: ViewRecipe = ViewRecipe(mix_alpha=0.0)
     weights: str = ""
+    centred: bool = True
+    guide_weight: float = 1.0
+    guide_temperature: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,7 +81,8 @@ class TeacherRecipe:
                 f"--batch {self.batch} must be a multiple of --images-per-class "
                 f"{self.images_per_class}, and that at least 2"
             )
-        check_positive("proxy_factor", self.proxy_factor)
+        for name in ("proxy_factor", "guide_weight", "guide_temperature"):
+            check_positive(name, getattr(self, name))
         if self.loss.class_share < 1 and self.optimisation.optimiser == "sgd":
             raise PocketlensError("--class-share below 1 needs --optimiser adamw")
         if self.loss.nested and max(self.loss.nested) >= self.architecture.dim:
@@ -107,6 +115,8 @@ def train_teacher(
     data: dict[str, str | int] | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    guide: Guide | None = None,
+    tensorboard: Path | None = None,
 ) -> tuple[Checkpoint, tuple[Quarantined, ...]]:
     """Train on the table's training split and write a checkpoint folder.
 
@@ -128,7 +138,7 @@ def train_teacher(
         index for index, row in enumerate(table.rows) if row.split == "train" and row.label
     )
     check_trainable(training, where=str(table.root))
-    if recipe.optimisation.patience and not _has_pair(table.split("val").labels()):
+    if recipe.optimisation.patience and not has_pair(table.split("val").labels()):
         raise PocketlensError("--patience needs a validation class with two images")
     model = start_model(recipe.architecture, recipe.weights)
     device = choose_device()
@@ -139,61 +149,40 @@ def train_teacher(
     split = split or SplitRule()
     described = table.describe()
     provenance = {**_describe(recipe, table, split), "data": data or described}
+    if guide:
+        provenance["guide"] = guide.digest
     identity = identify(start=digest_model(model), table=described, **provenance)
     with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
-        with track("reading images", len(training)) as advance:
-            images = open_images(training.sources(), side=2 * recipe.size, advance=advance)
-        chosen, dropped = _choose_images(training, images)
+        chosen, quarantined = open_classed(training, side=2 * recipe.size)
+        if guide:
+            check_guide(guide, training, chosen.positions)
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         judge = functools.partial(_validate, preprocess, recipe, table.split("val"))
-        _optimise(model, chosen, preprocess, recipe, judge, state)
-        checkpoint = _mint(model.cpu().eval(), preprocess, recipe, provenance)
+        _optimise(model, chosen, preprocess, recipe, judge, state, guide, tensorboard)
+        model = model.cpu().eval()
+        architecture = recipe.architecture
+        if recipe.centred:
+            files = [chosen.images.files[position] for position in chosen.positions]
+            architecture = centre_projection(model, architecture, preprocess, files)
+        checkpoint = _mint(model, architecture, preprocess, provenance)
         with new_folder(output, marker=CONFIG, overwrite=overwrite) as folder:
             shutil.copyfile(state.log, folder / METRICS)
             save_checkpoint(checkpoint, folder)
-    return checkpoint, (*images.quarantined, *dropped)
-
-
-@dataclasses.dataclass(frozen=True)
-class _TrainingImages:
-    """Hold the decoded images, the positions trained on and each one's class number."""
-
-    images: DecodedImages
-    positions: NDArray[np.int64]
-    targets: NDArray[np.int64]
-
-    @property
-    def classes(self) -> int:
-        return int(self.targets.max()) + 1
-
-
-def _choose_images(
-    training: ImageTable, images: DecodedImages
-) -> tuple[_TrainingImages, tuple[Quarantined, ...]]:
-    """Keep the classes that still have two readable images; name the images of the others."""
-    labels = training.labels()[images.positions]
-    enough = np.bincount(labels, minlength=1)[labels] >= 2
-    positions = images.positions[enough]
-    kept, targets = np.unique(labels[enough], return_inverse=True)
-    if len(kept) < 2:
-        raise PocketlensError(f"{training.root}: fewer than two classes have two readable images")
-    dropped = tuple(
-        Quarantined(int(position), str(file), f"{file}: the only readable image of its class")
-        for position in images.positions[~enough]
-        for file in [training.files()[position]]
-    )
-    return _TrainingImages(images, positions, targets), dropped
+    return checkpoint, quarantined
 
 
 def _optimise(
     model: EmbeddingModel,
-    chosen: _TrainingImages,
+    chosen: ClassedImages,
     preprocess: Preprocess,
     recipe: TeacherRecipe,
     judge: Callable[[nn.Module], dict[str, float]],
     state: StateFolder,
+    guide: Guide | None,
+    tensorboard: Path | None,
 ) -> None:
     device = next(model.parameters()).device
+    bfloat16 = trains_in_bfloat16(recipe.optimisation, device)
     loss = build_loss(recipe.loss, chosen.classes, recipe.architecture.dim).to(device)
     batch = min(recipe.batch, chosen.classes * recipe.images_per_class)
     batches = ClassBalancedBatches(chosen.targets, batch, recipe.images_per_class, recipe.seed)
@@ -206,9 +195,16 @@ def _optimise(
         small = recipe.small_size and rng.random() < recipe.small_share
         size = recipe.small_size if small else recipe.size
         pixels = cutter.cut(positions, views, size, device)
-        embeddings = model(normalise_pixels(pixels, preprocess))
+        images = normalise_pixels(pixels, preprocess)
+        embeddings = model.project(model.extract_features(images, bfloat16=bfloat16))
         value = loss(embeddings, torch.from_numpy(chosen.targets[drawn]).to(device))
-        return BatchLoss(value, {"loss": float(value.detach())}, chosen.images.paths(positions))
+        figures = {"loss": float(value.detach())}
+        if guide:
+            master = torch.from_numpy(guide.of(positions)).to(device)
+            apart = guidance_loss(embeddings, master, recipe.guide_temperature)
+            value = value + recipe.guide_weight * apart
+            figures["guidance"] = float(apart.detach())
+        return BatchLoss(value, figures, chosen.images.paths(positions))
 
     settings = recipe.optimisation
     modules = [(model.trunk, 1.0), (head_of(model), settings.head_factor)]
@@ -223,6 +219,7 @@ def _optimise(
             compute_loss,
             judge,
             beside=loss,
+            tensorboard=tensorboard,
         )
         run_training(training, settings, recipe.seed, state)
 
@@ -232,7 +229,7 @@ def head_of(model: EmbeddingModel) -> nn.Module:
     return nn.ModuleList([model.projection, *([model.pool] if model.pool else [])])
 
 
-def _has_pair(labels: NDArray[np.int64]) -> bool:
+def has_pair(labels: NDArray[np.int64]) -> bool:
     """Return whether some class has two images."""
     return bool(np.bincount(labels[labels >= 0], minlength=1).max() >= 2)
 
@@ -246,7 +243,7 @@ def _validate(
     embedded = embed_all(validation.sources(), preprocess, network.embedder)
     labels = validation.labels()[embedded.positions]
     vectors = embedded.vectors
-    if not _has_pair(labels):
+    if not has_pair(labels):
         return {}
     if not np.isfinite(vectors).all():
         return {"val_map_at_r": math.nan}
@@ -265,9 +262,9 @@ def _describe(recipe: TeacherRecipe, table: ImageTable, split: SplitRule) -> dic
 
 def _mint(
     model: EmbeddingModel,
+    architecture: Architecture,
     preprocess: Preprocess,
-    recipe: TeacherRecipe,
     provenance: dict[str, Any],
 ) -> Checkpoint:
-    space = mint_space("teacher", recipe.architecture.dim, digest_model(model))
-    return Checkpoint(model, recipe.architecture, preprocess, space, "teacher", None, provenance)
+    space = mint_space("teacher", architecture.dim, digest_model(model))
+    return Checkpoint(model, architecture, preprocess, space, "teacher", None, provenance)

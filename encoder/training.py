@@ -10,6 +10,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from encoder.errors import PocketlensError
 from encoder.metric_log import MetricLog
 from encoder.optimisation import Optimisation, Optimisers, average_weights, build_optimisers
 from encoder.progress import track
+from encoder.tensorboard import open_tensorboard
 from encoder.training_state import (
     Progress,
     StateFolder,
@@ -52,7 +54,7 @@ class Training:
     `modules` are parts with how much faster than the rate each learns; the first is the trunk.
     `beside` is what learns and is not of the model, as a loss with proxies. `compute_loss` is
     given the number of a batch and its source of random numbers; `judge` the model in eval mode,
-    after each pass of `steps_per_pass` steps.
+    after each pass of `steps_per_pass` steps. `tensorboard` is a folder to show the figures in.
     """
 
     title: str
@@ -64,6 +66,7 @@ class Training:
     compute_loss: Callable[[int, np.random.Generator], BatchLoss]
     judge: Callable[[nn.Module], dict[str, float]] = lambda model: {}
     beside: nn.Module | None = None
+    tensorboard: Path | None = None
 
 
 def seed_everything(seed: int) -> np.random.Generator:
@@ -132,7 +135,13 @@ class _Run:
         self.progress = Progress()
         self._restore()
         progress = self.progress
-        self.log = MetricLog(folder.log, length=progress.log_bytes, seconds=progress.seconds)
+        watched = training.tensorboard
+        self.log = MetricLog(
+            folder.log,
+            length=progress.log_bytes,
+            seconds=progress.seconds,
+            watcher=open_tensorboard(watched, step=progress.step) if watched else None,
+        )
 
     def go_on(self) -> None:
         """Run the steps that are left."""
@@ -159,7 +168,7 @@ class _Run:
                 advance(images, **figures)
                 if step % _LOG_EVERY == 0 or step == training.steps:
                     rate = self.optimisers.rate
-                    self.log.write(step=step, steps=training.steps, lr=rate, **figures)
+                    self.log.write(step, steps=training.steps, lr=rate, **figures)
                 judged = step % training.steps_per_pass == 0 or step == training.steps
                 if judged:
                     self._judge(step)
@@ -195,7 +204,7 @@ class _Run:
             raise diverged("the embedding of a validation image", step, self.training.steps)
         if not figures:
             return
-        self.log.write(step=step, **figures)
+        self.log.write(step, **figures)
         if figures[JUDGED_BY] > self.progress.best:
             self.progress.best, self.progress.worse = figures[JUDGED_BY], 0
             self.best = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}

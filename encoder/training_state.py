@@ -114,8 +114,8 @@ def _is_scratch(entry: Path) -> bool:
 
 
 def _is_ours(entry: Path) -> bool:
-    """Return whether a training or the training of folds wrote this."""
-    names = (_STATE, _LOG, "step-*.safetensors", "fold-*")
+    """Return whether a training, or one of folds or branches, wrote this."""
+    names = (_STATE, _LOG, "step-*.safetensors", "fold-*", "branch-*")
     return _is_scratch(entry) or any(fnmatch(entry.name, name) for name in names)
 
 

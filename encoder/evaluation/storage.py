@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.errors import PocketlensError
+from encoder.sign_codes import pack_signs, unpack_signs
 
 Vectors = NDArray[np.float32]
 Storage = Literal["float", "int8", "binary", "float-binary"]
@@ -44,17 +45,6 @@ def encode_int8(vectors: Vectors, scale: float) -> NDArray[np.int8]:
     return codes
 
 
-def encode_bits(vectors: Vectors) -> NDArray[np.uint8]:
-    """Pack the signs `[n, dim]` to bytes `[n, ⌈dim / 8⌉]`: 1 where a component is above zero."""
-    return np.packbits(vectors > 0, axis=1)
-
-
-def decode_bits(codes: NDArray[np.uint8], dim: int) -> Vectors:
-    """Return the packed signs as ±1."""
-    bits = np.unpackbits(codes, axis=1, count=dim)
-    return bits.astype(np.float32) * 2 - 1
-
-
 def store_both(
     queries: Vectors, database: Vectors, storage: Storage, *, dim: int | None = None
 ) -> tuple[Vectors, Vectors]:
@@ -74,10 +64,10 @@ def store_both(
         scale = fit_scale(database)
         codes = [encode_int8(side, scale).astype(np.float32) for side in (queries, database)]
         return codes[0], codes[1]
-    signs = decode_bits(encode_bits(database), database.shape[1])
+    signs = unpack_signs(pack_signs(database), database.shape[1])
     if storage == "float-binary":
         return queries, signs
-    return decode_bits(encode_bits(queries), queries.shape[1]), signs
+    return unpack_signs(pack_signs(queries), queries.shape[1]), signs
 
 
 def bytes_each(dim: int, storage: Storage) -> int:

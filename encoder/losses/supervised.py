@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from encoder.errors import PocketlensError
 from encoder.losses.nested import NestedLoss
+from encoder.losses.prototypical import PrototypicalLoss
 from encoder.losses.sampled import SampledSoftmax
 
 LossName = Literal[
@@ -23,6 +24,7 @@ LossName = Literal[
     "proxy-anchor",
     "multi-similarity",
     "triplet",
+    "prototypical",
 ]
 
 
@@ -96,6 +98,7 @@ DEFAULTS: dict[str, LossDefaults] = {
     "proxy-anchor": LossDefaults(temperature=1 / 32, margin=0.1),
     "multi-similarity": LossDefaults(),
     "triplet": LossDefaults(margin=0.1),
+    "prototypical": LossDefaults(temperature=0.1),
 }
 
 
@@ -176,6 +179,10 @@ def _build_triplet(recipe: LossRecipe, classes: int, dim: int) -> nn.Module:
     return MinedLoss(losses.TripletMarginLoss(margin=recipe.margin), miner)
 
 
+def _build_prototypical(recipe: LossRecipe, classes: int, dim: int) -> nn.Module:
+    return PrototypicalLoss(recipe.temperature or 1)
+
+
 def _scale(recipe: LossRecipe) -> float:
     return 1 / (recipe.temperature or 1)
 
@@ -189,4 +196,5 @@ _BUILDERS: dict[str, Callable[[LossRecipe, int, int], nn.Module]] = {
     "proxy-anchor": _build_proxy_anchor,
     "multi-similarity": _build_multi_similarity,
     "triplet": _build_triplet,
+    "prototypical": _build_prototypical,
 }

@@ -10,7 +10,6 @@ from encoder.errors import PocketlensError
 from encoder.evaluation.storage import (
     STORAGES,
     bytes_each,
-    encode_bits,
     encode_int8,
     fit_scale,
     store_both,
@@ -39,12 +38,6 @@ def test_binary_scores_are_hamming_distances(vectors: np.ndarray) -> None:
         for j, other in enumerate(vectors):
             differing = sum((a > 0) != (b > 0) for a, b in zip(one, other, strict=True))
             assert scores[i, j] == vectors.shape[1] - 2 * differing
-
-
-def test_bits_are_packed_signs() -> None:
-    assert encode_bits(np.array([[0.1, -0.2, 0.0] + [1.0] * 6], np.float32)).tolist() == [
-        [0b10011111, 0b10000000]
-    ]
 
 
 def test_a_float_query_against_signs() -> None:

@@ -1,0 +1,64 @@
+"""A centred embedding: zero mean over its training images, kept with the checkpoint."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from program import run, succeed
+
+from encoder import centring
+from encoder.checkpoint import load_checkpoint
+from encoder.datasets.folder import read_folder
+from encoder.datasets.splits import SplitRule, split_classes
+from encoder.embed import embed_all
+from encoder.inference import prepare_inference
+
+FLAGS = "--size 48 --epochs 1 --batch 8 --images-per-class 2 --dim 16 --test-share 0.25"
+
+
+def measure_mean(data: Path, folder: Path) -> float:
+    """Return the length of the mean vector of the training images."""
+    checkpoint = load_checkpoint(folder)
+    training = split_classes(read_folder(data), SplitRule(test=0.25)).split("train")
+    network = prepare_inference(checkpoint)
+    vectors = embed_all(training.sources(), checkpoint.preprocess, network.embedder).vectors
+    return float(np.linalg.norm(vectors.mean(0)))
+
+
+def test_the_mean_of_a_teacher_is_zero_unless_asked_otherwise(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    centred, plain = tmp_path / "centred", tmp_path / "plain"
+    succeed(capsys, "train-teacher", drawn, centred, *FLAGS.split())
+    succeed(capsys, "train-teacher", drawn, plain, *FLAGS.split(), "--no-centre")
+    assert load_checkpoint(centred).architecture.bias
+    assert not load_checkpoint(plain).architecture.bias
+    # Not to the last digit: vectors are brought to unit length after they are centred.
+    assert measure_mean(drawn, centred) < 0.1 < 0.2 < measure_mean(drawn, plain)
+    student = tmp_path / "student"
+    succeed(capsys, "distill", centred, drawn, student, "--size", 32, "--epochs", 1, "--keep", 0.2)
+    assert load_checkpoint(student).architecture.bias
+    assert run(capsys, "export", student, tmp_path / "bundle")[0] == 0
+
+
+def test_of_very_many_images_a_part_is_looked_at(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: Path
+) -> None:
+    files = read_folder(drawn).sources()
+    looked_at = list[int]()
+    embed_files = centring.embed_files
+
+    def watch(chosen: list[Path], *given: object, **named: object) -> object:
+        looked_at.append(len(chosen))
+        return embed_files(chosen, *given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(centring, "_ENOUGH", 10)
+    monkeypatch.setattr(centring, "embed_files", watch)
+    teacher = load_checkpoint(saved / "teacher")
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"not a picture")
+    architecture = centring.centre_projection(
+        teacher.model, teacher.architecture, teacher.preprocess, [bad, *files]
+    )
+    assert architecture.bias and looked_at == [9]
+    assert bool(teacher.model.projection.bias.isfinite().all())
