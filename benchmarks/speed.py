@@ -92,7 +92,7 @@ def measure_training(teacher: Checkpoint, data: Path, work: Path, rounds: int) -
         recipe.views, images.aspects(positions), rng, population=len(images.positions)
     )
     sizes = (teacher.preprocess.size, recipe.size)
-    cutter = ViewCutter(images)
+    cutter = ViewCutter(images, teacher.preprocess)
 
     def cut(size: int) -> torch.Tensor:
         cuts = [cutter.cut_one(*each, size) for each in zip(positions, views, strict=True)]

@@ -43,6 +43,7 @@ class LabelFreeRecipe:
     architecture: Architecture = Architecture(bias=True)
     size: int = 224
     fit: str = "squash"
+    interpolation: str = "bilinear"
     whitening: float = 0.5
     shrinkage: float = 0.1
     precision: str = "auto"
@@ -74,7 +75,13 @@ def init_teacher(
     """
     chosen = training_images(table, with_validation=True)
     mean, std = input_statistics(recipe.architecture.trunk)
-    preprocess = Preprocess(recipe.size, recipe.fit, mean=mean, std=std)  # type: ignore[arg-type]
+    preprocess = Preprocess(
+        recipe.size,
+        recipe.fit,  # type: ignore[arg-type]
+        mean=mean,
+        std=std,
+        interpolation=recipe.interpolation,  # type: ignore[arg-type]
+    )
     seed_everything(0)  # of what is overwritten below
     model = start_model(recipe.architecture, recipe.weights)
     dim, width = recipe.architecture.dim, model.projection.in_features

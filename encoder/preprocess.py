@@ -12,7 +12,10 @@ from PIL import Image
 from encoder.errors import PocketlensError
 
 Fit = Literal["squash", "crop"]
+Interpolation = Literal["bilinear", "bicubic"]
 Pixels = NDArray[np.uint8]
+
+_RESAMPLINGS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +23,9 @@ class Preprocess:
     """Describe the input of an encoder.
 
     `fit` squash takes the centred `crop` fraction of both sides; crop takes the centred square of
-    `crop` times the shorter side. The box is resized to `size` × `size` (bilinear, antialiased),
-    and channels become (pixel − mean) / std with pixels in 0..255.
+    `crop` times the shorter side. The box is resized to `size` × `size` (antialiased; bicubic keeps
+    more detail and costs half as much again), and channels become (pixel − mean) / std with pixels
+    in 0..255.
     """
 
     size: int
@@ -29,7 +33,7 @@ class Preprocess:
     crop: float = 1.0
     mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
     std: tuple[float, float, float] = (128.0, 128.0, 128.0)
-    interpolation: Literal["bilinear"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
     antialias: Literal[True] = True
 
     def __post_init__(self) -> None:
@@ -37,6 +41,9 @@ class Preprocess:
             raise PocketlensError(f"input size {self.size} is not between 16 and 2048")
         if self.fit not in get_args(Fit):
             raise PocketlensError(f"fit {self.fit!r} is not one of {', '.join(get_args(Fit))}")
+        if self.interpolation not in get_args(Interpolation):
+            known = ", ".join(get_args(Interpolation))
+            raise PocketlensError(f"interpolation {self.interpolation!r} is not one of {known}")
         if not 0.1 <= self.crop <= 1.0:
             raise PocketlensError(f"crop fraction {self.crop} is not between 0.1 and 1")
         if not np.isfinite([*self.mean, *self.std]).all() or min(self.std) <= 0:
@@ -54,19 +61,25 @@ class Preprocess:
         try:
             red, green, blue = map(float, value["mean"])
             std_red, std_green, std_blue = map(float, value["std"])
-            if value["interpolation"] != "bilinear" or value["antialias"] is not True:
-                raise ValueError("only bilinear antialiased resizing is known")
+            if value["antialias"] is not True:
+                raise ValueError("only antialiased resizing is known")
             return cls(
                 size=operator.index(value["size"]),
                 fit=value["fit"],
                 crop=float(value["crop"]),
                 mean=(red, green, blue),
                 std=(std_red, std_green, std_blue),
+                interpolation=value["interpolation"],
             )
         except PocketlensError as error:
             raise PocketlensError(f"{where}: {error}") from None
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise PocketlensError(f"{where}: not a preprocessing ({error!r})") from None
+
+    @property
+    def resampling(self) -> Image.Resampling:
+        """Return Pillow's name of the interpolation."""
+        return _RESAMPLINGS[self.interpolation]
 
     def resized(self, size: int) -> Self:
         """Return the same preprocessing at another input size."""
@@ -116,9 +129,9 @@ def prepare(image: Pixels, preprocess: Preprocess) -> Pixels:
     image = enlarge_tiny(image)
     height, width = image.shape[:2]
     left, top, right, bottom = preprocess.crop_box(width, height)
-    size, bilinear = preprocess.size, Image.Resampling.BILINEAR
+    size, how = preprocess.size, preprocess.resampling
     cropped = Image.fromarray(np.ascontiguousarray(image[top:bottom, left:right]))
-    return np.asarray(cropped.resize((size, bottom - top), bilinear).resize((size, size), bilinear))
+    return np.asarray(cropped.resize((size, bottom - top), how).resize((size, size), how))
 
 
 def normalise(batch: Pixels, preprocess: Preprocess) -> NDArray[np.float32]:

@@ -220,7 +220,7 @@ def _optimise(
         return BatchLoss(loss, {**figures, "cosine": cosine}, names)
 
     settings = recipe.optimisation
-    with contextlib.closing(ViewCutter(images)) as cutter:
+    with contextlib.closing(ViewCutter(images, preprocess)) as cutter:
         training = Training(
             f"distilling the {preprocess.size} px student",
             model,

@@ -60,6 +60,7 @@ class TeacherRecipe:
     architecture: Architecture = Architecture()
     size: int = 224
     fit: str = "squash"
+    interpolation: str = "bilinear"
     crop: float = 1.0
     small_size: int = 0
     small_share: float = 0.5
@@ -145,7 +146,14 @@ def train_teacher(
     if device.type == "cpu":
         torch.set_num_threads(count_cores())
     mean, std = input_statistics(recipe.architecture.trunk)
-    preprocess = Preprocess(recipe.size, recipe.fit, recipe.crop, mean, std)  # type: ignore[arg-type]
+    preprocess = Preprocess(
+        recipe.size,
+        recipe.fit,  # type: ignore[arg-type]
+        recipe.crop,
+        mean,
+        std,
+        recipe.interpolation,  # type: ignore[arg-type]
+    )
     split = split or SplitRule()
     described = table.describe()
     provenance = {**_describe(recipe, table, split), "data": data or described}
@@ -208,7 +216,7 @@ def _optimise(
 
     settings = recipe.optimisation
     modules = [(model.trunk, 1.0), (head_of(model), settings.head_factor)]
-    with contextlib.closing(ViewCutter(chosen.images)) as cutter:
+    with contextlib.closing(ViewCutter(chosen.images, preprocess)) as cutter:
         training = Training(
             "training the teacher",
             model,

@@ -17,6 +17,7 @@ from encoder.training_options import (
     Fit,
     HeadPasses,
     ImagesPerClass,
+    Interpolation,
     Jitter,
     Optimiser,
     Output,
@@ -52,6 +53,7 @@ def train_teacher(
     pooling: Pooling = "avg",
     batch_norm: Annotated[str, typer.Option(help="folded (frozen) or trained.")] = "folded",
     fit: Fit = "squash",
+    interpolation: Interpolation = "bilinear",
     epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 12,
     lr: Annotated[float, typer.Option(help="Peak learning rate of the trunk.")] = 5e-4,
     head_factor: Annotated[
@@ -157,6 +159,7 @@ def train_teacher(
         architecture=Architecture(trunk, pooling, dim, batch_norm),  # type: ignore[arg-type]
         size=size,
         fit=fit,
+        interpolation=interpolation,
         small_size=small_size,
         small_share=small_share,
         optimisation=Optimisation(
@@ -237,6 +240,7 @@ def init_teacher(
     dim: Dim = 512,
     pooling: Pooling = "avg",
     fit: Fit = "squash",
+    interpolation: Interpolation = "bilinear",
     whitening: Annotated[
         float, typer.Option(help="0 for PCA alone, 1 for directions that all vary as much.")
     ] = 0.5,
@@ -260,6 +264,7 @@ def init_teacher(
         architecture=Architecture(trunk, pooling, dim, bias=True),  # type: ignore[arg-type]
         size=size,
         fit=fit,
+        interpolation=interpolation,
         whitening=whitening,
         shrinkage=shrinkage,
         weights=str(weights) if weights else "",
@@ -281,6 +286,7 @@ def train_master(
     dim: Dim = 512,
     pooling: Pooling = "avg",
     fit: Fit = "squash",
+    interpolation: Interpolation = "bilinear",
     epochs: Annotated[float, typer.Option(help="Passes of each branch over its images.")] = 12,
     lr: Annotated[float, typer.Option(help="Peak learning rate of the trunk.")] = 5e-4,
     head_factor: Annotated[
@@ -321,6 +327,7 @@ def train_master(
         architecture=Architecture(trunk, pooling, dim),  # type: ignore[arg-type]
         size=size,
         fit=fit,
+        interpolation=interpolation,
         optimisation=Optimisation(
             epochs=epochs,
             lr=lr,

@@ -24,6 +24,9 @@ Weights = Annotated[
 Dim = Annotated[int, typer.Option(help="Dimension of the embedding.")]
 Pooling = Annotated[str, typer.Option(help="avg or gem.")]
 Fit = Annotated[str, typer.Option(help="squash the picture to the square, or crop it.")]
+Interpolation = Annotated[
+    str, typer.Option(help="How pictures are resized: bilinear, or bicubic for more detail.")
+]
 TestClasses = Annotated[
     Path | None, typer.Option(help="Text file naming the test classes, one a line.")
 ]

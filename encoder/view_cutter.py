@@ -9,18 +9,19 @@ from torch import Tensor
 
 from encoder.image_cache import DecodedImages
 from encoder.memory import count_cores
-from encoder.preprocess import Pixels
+from encoder.preprocess import Pixels, Preprocess
 from encoder.views import Views, needs_partner, render_view
 
 
 class ViewCutter:
     """Cut batches of views from decoded images on all cores.
 
-    On a CPU the network uses the same cores, so cutting and training alternate.
+    Views are resized as the `preprocess` does. On a CPU the network uses the same cores, so cutting
+    and training alternate.
     """
 
-    def __init__(self, images: DecodedImages) -> None:
-        self.images = images
+    def __init__(self, images: DecodedImages, preprocess: Preprocess) -> None:
+        self.images, self._resampling = images, preprocess.resampling
         self._pool = ThreadPoolExecutor(count_cores())
 
     def cut(
@@ -37,7 +38,7 @@ class ViewCutter:
         """Return one view: uint8 `[size, size, 3]`."""
         mixed = needs_partner(view)
         partner = self.images[int(self.images.positions[view["partner"]])] if mixed else None
-        return render_view(self.images[position], partner, view, size)
+        return render_view(self.images[position], partner, view, size, self._resampling)
 
     def close(self) -> None:
         """Stop the worker threads."""

@@ -112,27 +112,34 @@ def needs_partner(view: np.void) -> bool:
     return bool(view["partner"] >= 0 and view["weight"] < 1 - _UNSEEN)
 
 
-def render_view(image: Pixels, partner: Pixels | None, view: np.void, size: int) -> Pixels:
+def render_view(
+    image: Pixels,
+    partner: Pixels | None,
+    view: np.void,
+    size: int,
+    resampling: Image.Resampling = Image.Resampling.BILINEAR,
+) -> Pixels:
     """Apply a view to its image at a size: uint8 `[size, size, 3]`.
 
     `partner`, given where `needs_partner` holds, goes through the same box and flip and is mixed
     in before the colours change.
     """
-    picture = _cut(image, view, size)
+    picture = _cut(image, view, size, resampling)
     if partner is not None:
-        picture = Image.blend(_cut(partner, view, size), picture, float(view["weight"]))
+        mixed_in = _cut(partner, view, size, resampling)
+        picture = Image.blend(mixed_in, picture, float(view["weight"]))
     if not _is_neutral(view):
         picture = picture.convert("RGB", colour_map(view))
     cut = np.asarray(picture)
     return cut[:, ::-1] if view["flip"] else cut
 
 
-def _cut(image: Pixels, view: np.void, size: int) -> Image.Image:
+def _cut(image: Pixels, view: np.void, size: int, resampling: Image.Resampling) -> Image.Image:
     height, width = image.shape[:2]
     left, top, box_width, box_height = (float(value) for value in view["box"])
     right, bottom = min(left + box_width, 1.0), min(top + box_height, 1.0)
     box = (left * width, top * height, right * width, bottom * height)
-    return Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box)
+    return Image.fromarray(image).resize((size, size), resampling, box=box)
 
 
 def _is_neutral(view: np.void) -> bool:

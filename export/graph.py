@@ -19,6 +19,11 @@ OPSET = 18
 # The oldest IR that opset 18 allows: older runtimes on devices refuse newer ones.
 IR_VERSION = 8
 _PIXELS = "network_input"
+# Pillow's bicubic has this coefficient; ONNX's own default is −0.75.
+_MODES: dict[str, dict[str, Any]] = {
+    "bilinear": {"mode": "linear"},
+    "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.5},
+}
 
 
 def build_photo_model(checkpoint: Checkpoint, contract: Contract) -> onnx.ModelProto:
@@ -104,10 +109,10 @@ def build_front(preprocess: Preprocess) -> onnx.ModelProto:
         "Resize",
         [batch, "", "", sizes],
         "resized",
-        mode="linear",
         antialias=1,
         exclude_outside=1,
         coordinate_transformation_mode="half_pixel",
+        **_MODES[preprocess.interpolation],
     )
     planes = add("Transpose", [resized], "planes", perm=[0, 3, 1, 2])
     floats = add("Cast", [planes], "floats", to=TensorProto.FLOAT)

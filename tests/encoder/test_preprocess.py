@@ -1,6 +1,7 @@
 """Tests of the way from pixels to network input."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder.errors import PocketlensError
-from encoder.preprocess import Fit, Preprocess, crop_steps, normalise, prepare
+from encoder.preprocess import Fit, Interpolation, Preprocess, crop_steps, normalise, prepare
 
 FITS: tuple[Fit, ...] = ("squash", "crop")
 crops = st.floats(0.1, 1.0) | st.sampled_from([0.1, 0.5, 0.875, 1 / 3, 1.0])
@@ -88,22 +89,37 @@ def test_prepare_keeps_pixels_of_the_right_size() -> None:
     assert np.array_equal(prepare(wide, Preprocess(32, fit="crop")), wide[:, 9:41])
 
 
-def naive_halves(image: np.ndarray) -> np.ndarray:
-    # Bilinear with antialiasing at one half: weights 1, 3, 3, 1 over four pixels, cut at the edges.
+def triangle(distance: float) -> float:
+    return max(0.0, 1 - abs(distance))
+
+
+def catmull_rom(distance: float) -> float:
+    x = abs(distance)
+    if x < 1:
+        return 1.5 * x**3 - 2.5 * x**2 + 1
+    return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
+
+
+def naive_halves(image: np.ndarray, kernel: Callable[[float], float]) -> np.ndarray:
+    # Antialiased at one half: the kernel is twice as wide in the image, and cut at its edges.
     length = len(image)
     out = np.empty((length // 2, *image.shape[1:]))
     for index in range(length // 2):
-        taps = [(2 * index + offset, weight) for offset, weight in enumerate((1, 3, 3, 1), -1)]
-        inside = [(at, weight) for at, weight in taps if 0 <= at < length]
-        total = sum(weight for _, weight in inside)
-        out[index] = sum(image[at].astype(float) * weight for at, weight in inside) / total
-    return np.floor(out + 0.5)
+        weights = [kernel((at + 0.5) / 2 - (index + 0.5)) for at in range(length)]
+        parts = [image[at].astype(float) * weight for at, weight in enumerate(weights)]
+        out[index] = sum(parts) / sum(weights)
+    return np.clip(np.floor(out + 0.5), 0, 255)
 
 
-def test_prepare_is_bilinear_with_antialiasing_width_first() -> None:
+@pytest.mark.parametrize(
+    ("interpolation", "kernel"), [("bilinear", triangle), ("bicubic", catmull_rom)]
+)
+def test_prepare_interpolates_with_antialiasing_width_first(
+    interpolation: Interpolation, kernel: Callable[[float], float]
+) -> None:
     image = picture(64, 64, seed=3)
-    width_first = naive_halves(naive_halves(image.swapaxes(0, 1)).swapaxes(0, 1))
-    found = prepare(image, Preprocess(32)).astype(float)
+    width_first = naive_halves(naive_halves(image.swapaxes(0, 1), kernel).swapaxes(0, 1), kernel)
+    found = prepare(image, Preprocess(32, interpolation=interpolation)).astype(float)
     # Pillow's weights are fixed-point: an exact half may fall to either side.
     assert np.abs(found - width_first).max() <= 1
     assert (found != width_first).mean() < 0.02

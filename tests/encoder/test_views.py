@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from encoder.errors import PocketlensError
 from encoder.views import (
@@ -61,6 +62,18 @@ def test_a_view_covers_the_same_region_at_every_size(seed: int, sizes: tuple[int
             slope = abs(np.polyfit(np.arange(len(inner)), inner, 1)[0]) * size
             assert slope == pytest.approx(extent, rel=0.1, abs=2.5)
         assert abs(centres[0] - centres[1]) <= 1.0
+
+
+def test_a_cut_is_resized_as_asked() -> None:
+    """As Pillow resizes the part alone, but for its last columns, which see beyond it."""
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    view = one_view(box=(0.0, 0.0, 0.5, 1.0))[0]
+    cuts = []
+    for how in (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC):
+        cuts.append(render_view(image, None, view, 20, how).astype(int))
+        expected = Image.fromarray(image[:, :30]).resize((20, 20), how)
+        assert np.abs(cuts[-1] - np.asarray(expected))[:, :-2].max() <= 1
+    assert np.abs(cuts[0] - cuts[1]).max() > 10
 
 
 def test_flip_mirrors_the_cut() -> None:

@@ -62,6 +62,8 @@ def test_any_picture_gives_the_reference_vector(
         Preprocess(48, crop=0.875),
         Preprocess(48, "crop"),
         Preprocess(40, "crop", 0.9),
+        Preprocess(48, interpolation="bicubic"),
+        Preprocess(40, "crop", 0.9, interpolation="bicubic"),
     ],
 )
 def test_the_graph_prepares_pixels_as_pillow_does(preprocess: Preprocess) -> None:
