@@ -8,10 +8,9 @@ where it was; a step's time is kept beside its output.
 
 import argparse
 import json
-import time
 from pathlib import Path
 
-from record import flatten_row, run_cli, update_result
+from record import flatten_row, timed_step, update_result
 
 SEED = 0
 # The recipes were chosen on validation classes (carved from the training classes).
@@ -31,24 +30,6 @@ ROWS = {
     "student.asym": "student 112 → teacher 224",
     "student.sym": "student 112, symmetric",
 }
-
-
-def timed_step(output: Path, *arguments: str) -> float:
-    """Run one command unless this very command's output is there; return its seconds."""
-    note = output.with_name(f"{output.name}.step.json")
-    command = " ".join(arguments)
-    if output.exists() and note.exists():
-        done = json.loads(note.read_text())
-        if done["command"] != command:
-            raise SystemExit(f"{output}: made by another command; remove it to run\n  {command}")
-        return float(done["seconds"])
-    if output.is_dir():
-        arguments = (*arguments, "--overwrite")  # finished, but stopped before its note
-    started = time.monotonic()
-    run_cli(*arguments)
-    seconds = round(time.monotonic() - started, 1)
-    note.write_text(json.dumps({"command": command, "seconds": seconds}) + "\n")
-    return seconds
 
 
 def run_chain(data: Path, runs: Path, names: list[str]) -> None:

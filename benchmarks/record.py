@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -69,3 +70,26 @@ def run_cli(*arguments: str) -> None:
     """Run the project's command line as a user would, and stop if it fails."""
     cli = Path(__file__).parent.parent / "cli.py"
     subprocess.run([sys.executable, str(cli), *arguments], check=True)
+
+
+def timed_step(output: Path, *arguments: str) -> float:
+    """Run one command unless this very command's output is there; return its seconds.
+
+    A training that was stopped goes on; its seconds are then those of its last part.
+    """
+    note = output.with_name(f"{output.name}.step.json")
+    command = " ".join(arguments)
+    if output.exists() and note.exists():
+        done = json.loads(note.read_text())
+        if done["command"] != command:
+            raise SystemExit(f"{output}: made by another command; remove it to run\n  {command}")
+        return float(done["seconds"])
+    if output.is_dir():
+        arguments = (*arguments, "--overwrite")  # finished, but stopped before its note
+    elif output.with_name(f"{output.name}.state").exists():
+        arguments = (*arguments, "--resume")
+    started = time.monotonic()
+    run_cli(*arguments)
+    seconds = round(time.monotonic() - started, 1)
+    note.write_text(json.dumps({"command": command, "seconds": seconds}) + "\n")
+    return seconds

@@ -1,17 +1,21 @@
-"""Teachers: what classification over very many classes costs a step.
+"""Teachers: the tables of many trainings, and what very many classes cost a step.
 
+    python benchmarks/teachers.py queue --data FOLDER --runs FOLDER [--tables NAME …]
     python benchmarks/teachers.py extreme
 
-Vectors of random images learn against a million proxies of 512 dimensions, of which each step draws
-a share: the loss, its gradients and the sparse update are timed, without any network.
+`queue` trains what `teacher_queue` lists and skips what is done, so a stopped run goes on where it
+was. `extreme`: vectors of random images learn against a million proxies of 512 dimensions, of which
+each step draws a share: the loss, its gradients and the sparse update are timed, without a network.
 """
 
 import argparse
 import resource
 import statistics
+from pathlib import Path
 
 import torch
 from record import update_result
+from teacher_queue import TABLES, Place, run_queue
 from timing import seconds
 from torch import nn
 from torch.nn import functional
@@ -54,13 +58,21 @@ def measure_extreme(steps: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Parse, measure and record."""
+    """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["extreme"])
-    parser.add_argument("--steps", type=int, default=20)
+    parts = parser.add_subparsers(dest="part", required=True)
+    extreme = parts.add_parser("extreme")
+    extreme.add_argument("--steps", type=int, default=20)
+    queue = parts.add_parser("queue")
+    queue.add_argument("--data", type=Path, required=True, help="holds one image folder a set")
+    queue.add_argument("--runs", type=Path, required=True)
+    queue.add_argument("--tables", nargs="+", default=list(TABLES), choices=list(TABLES))
     arguments = parser.parse_args()
     keep_memory()
     torch.set_num_threads(count_cores())
+    if arguments.part == "queue":
+        run_queue(Place(arguments.data, arguments.runs), arguments.tables)
+        return
     figures = measure_extreme(arguments.steps)
     for name, value in figures.items():
         print(f"{name:<32} {value:12.3f}")

@@ -1,0 +1,252 @@
+"""The trainings behind the tables of teachers, as a queue: finished ones are skipped.
+
+The recorded teachers train on the first half of a set's classes and are judged on the second. The
+tables of many short trainings (losses, dimensions, shares of classes, guidance) keep to the first
+half: its own first half trains, its second is judged, three seeds each.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from record import flatten_row, timed_step, update_result
+from small_sets import link_training_half
+
+from encoder.checkpoint import load_checkpoint
+from encoder.datasets.splits import SplitRule, known_split, read_table, split_classes
+from encoder.evaluate import encode_images, labelled_test
+from encoder.evaluation.protocol import (
+    EncodedSet,
+    EvaluationRow,
+    Judging,
+    average_rows,
+    compare_rows,
+    evaluate_pair,
+)
+from encoder.evaluation.robustness import corrupt
+from encoder.preprocess import Pixels
+
+SEEDS = (0, 1, 2)
+# Chosen on classes carved from the training half.
+FULL = {
+    "cars": "--size 224 --epochs 12 --lr 5e-4",
+    "cub": "--size 224 --epochs 7 --lr 5e-5 --head-factor 12 --proxy-factor 40",
+}
+SMALL = "--size 112 --epochs 6 --lr 5e-4 --val-share 0"
+LOSSES = (
+    "softmax",
+    "arcface",
+    "cosface",
+    "subcenter-arcface",
+    "soft-triple",
+    "proxy-anchor",
+    "multi-similarity",
+    "triplet",
+)
+DIMS = (64, 128, 256, 512, 1024, 2048)
+SHARES = (1.0, 0.5, 0.25, 0.1)
+# Images of each class to train on.
+SHOTS = (5, 10)
+# So many steps as six passes of the whole small set would be half of.
+FEW = "--size 112 --lr 5e-4 --val-share 0"
+FEW_EPOCHS = {5: 25, 10: 12}
+TRUNKS = ("tf_efficientnet_lite0", "tf_efficientnet_lite2")
+SIZES = (224, 320, 384)
+FLOWERS = "--epochs 10 --lr 2e-4 --val-share 0"
+STORAGES = ("float", "binary", "float-binary")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Hold where the sets and the trainings lie."""
+
+    data: Path
+    runs: Path
+
+    def small(self, name: str, images: int | None = None) -> Path:
+        """Return the training half of a set, perhaps with few images a class."""
+        title = f"{name}-small" if images is None else f"{name}-{images}-shot"
+        return link_training_half(self.data / name, self.runs / "sets" / title, images=images)
+
+    def train(self, data: Path, name: str, flags: str, command: str = "train-teacher") -> Path:
+        """Train unless it is done; return the folder."""
+        output = self.runs / name
+        output.parent.mkdir(parents=True, exist_ok=True)
+        timed_step(output, command, str(data), str(output), *flags.split())
+        return output
+
+
+def encode_test(
+    folder: Path, data: Path, alter: Callable[[Pixels], Pixels] | None = None
+) -> EncodedSet:
+    """Return a teacher's vectors of a set's test images, altered first if asked."""
+    teacher = load_checkpoint(folder)
+    table = labelled_test(split_classes(read_table(data), known_split(teacher.provenance)))
+    return encode_images(teacher, teacher.preprocess, table=table, precision="auto", alter=alter)[0]
+
+
+def judge(encoded: EncodedSet, storage: Any = "float", dim: int | None = None) -> EvaluationRow:
+    """Return the row of a set that searches itself."""
+    return evaluate_pair("", encoded, encoded, Judging(storage, dim))
+
+
+def judge_seeds(place: Place, data: Path, name: str, flags: str) -> dict[str, EvaluationRow]:
+    """Train one configuration with every seed; return the mean row of each storage."""
+    rows: dict[str, list[EvaluationRow]] = {storage: [] for storage in STORAGES}
+    for seed in SEEDS:
+        folder = place.train(data, f"{name}-s{seed}", f"{flags} --seed {seed}")
+        encoded = encode_test(folder, data)
+        for storage, found in rows.items():
+            found.append(judge(encoded, storage))
+    return {storage: average_rows(storage, found) for storage, found in rows.items()}
+
+
+def measure_losses(place: Place) -> dict[str, float]:
+    """Train with every loss at the same budget."""
+    data, figures = place.small("cars"), dict[str, float]()
+    for loss in LOSSES:
+        rows = judge_seeds(place, data, f"losses/{loss}", f"{SMALL} --loss {loss}")
+        figures |= flatten_row(f"cars.loss.{loss}", rows["float"].to_json())
+    return figures
+
+
+def measure_shares(place: Place) -> dict[str, float]:
+    """Train with softmaxes over shares of the classes."""
+    data, figures = place.small("cars"), dict[str, float]()
+    for share in SHARES:
+        flags = f"{SMALL} --class-share {share}"
+        rows = judge_seeds(place, data, f"shares/{share:g}", flags)
+        figures |= flatten_row(f"cars.share.{share:g}", rows["float"].to_json())
+    return figures
+
+
+def measure_dims(place: Place) -> dict[str, float]:
+    """Train embeddings of many dimensions; float and sign codes of each."""
+    data, figures = place.small("cars"), dict[str, float]()
+    for dim in DIMS:
+        rows = judge_seeds(place, data, f"dims/{dim}", f"{SMALL} --dim {dim}")
+        for storage, row in rows.items():
+            figures |= flatten_row(f"cars.dim.{dim}.{storage}", row.to_json())
+    return figures
+
+
+def measure_full(place: Place) -> dict[str, float]:
+    """Train the recorded teachers; floats, sign codes and prefixes on the test half."""
+    figures: dict[str, float] = {}
+    for name, flags in FULL.items():
+        data = place.data / name
+        encoded = encode_test(place.train(data, f"full/{name}", flags), data)
+        for key, row in (
+            ("teacher", judge(encoded)),
+            ("binary512", judge(encoded, "binary")),
+            ("float_binary512", judge(encoded, "float-binary")),
+            ("matryoshka128", judge(encoded, dim=128)),
+        ):
+            figures |= flatten_row(f"{name}.{key}", row.to_json())
+    return figures
+
+
+def measure_label_free(place: Place) -> dict[str, float]:
+    """Make teachers without labels; judged where the trained ones are."""
+    figures: dict[str, float] = {}
+    for name in FULL:
+        data = place.data / name
+        folder = place.train(data, f"label-free/{name}", "--size 224", "init-teacher")
+        figures |= flatten_row(f"{name}.label_free", judge(encode_test(folder, data)).to_json())
+    return figures
+
+
+def measure_flowers(place: Place) -> dict[str, float]:
+    """Train trunks and sizes on the one set with the pixels for it."""
+    data, figures = place.data / "flowers", dict[str, float]()
+    for trunk in TRUNKS:
+        for size in SIZES:
+            name = f"{trunk.rpartition('_')[2]}.{size}"
+            flags = f"{FLOWERS} --trunk {trunk} --size {size}"
+            encoded = encode_test(place.train(data, f"flowers/{name}", flags), data)
+            figures |= flatten_row(f"flowers.{name}", judge(encoded).to_json())
+    return figures
+
+
+def swap_colours(image: Pixels) -> Pixels:
+    """Return the picture with red as blue and blue as red."""
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+# What is done to every test image, query and database alike.
+SHIFTS: dict[str, Callable[[Pixels], Pixels]] = {
+    "blurred": lambda image: corrupt(image, "blur", 0.016),
+    "recoloured": swap_colours,
+    "tiny": lambda image: corrupt(image, "low-resolution", 32),
+}
+
+
+def list_conditions(place: Place, shots: int) -> Iterator[tuple[str, Callable[[Path], EncodedSet]]]:
+    """Yield what few-shot teachers are judged on: unseen cars, harmed ones, and birds."""
+    cars = place.small("cars", shots)
+    birds = split_classes(read_table(place.small("cub")), SplitRule(val=0.0))
+
+    def encode_birds(folder: Path) -> EncodedSet:
+        teacher = load_checkpoint(folder)
+        return encode_images(teacher, teacher.preprocess, table=birds, precision="auto")[0]
+
+    yield "in_domain", lambda folder: encode_test(folder, cars)
+    yield "birds", encode_birds
+    for name, alter in SHIFTS.items():
+        yield name, lambda folder, alter=alter: encode_test(folder, cars, alter)
+
+
+def measure_guided(place: Place) -> dict[str, float]:
+    """Train few-shot teachers alone and guided by a master, at the same steps."""
+    figures: dict[str, float] = {}
+    for shots in SHOTS:
+        data, pairs = place.small("cars", shots), list[tuple[Path, Path]]()
+        for seed in SEEDS:
+            flags = f"{FEW} --epochs {FEW_EPOCHS[shots]} --seed {seed}"
+            name = f"guided/{shots}-shot-s{seed}"
+            master = place.train(data, f"{name}-master", flags, "train-master")
+            alone = place.train(data, f"{name}-alone", flags)
+            guided = place.train(data, f"{name}-guided", f"{flags} --guide {master}")
+            pairs.append((alone, guided))
+        for condition, encode in list_conditions(place, shots):
+            alone, guided = (
+                average_rows(condition, [judge(encode(pair[side])) for pair in pairs])
+                for side in (0, 1)
+            )
+            key = f"guided.{shots}_shot.{condition}"
+            figures |= flatten_row(f"{key}.unguided", alone.to_json())
+            figures |= flatten_row(f"{key}.guided", guided.to_json())
+            for metric, interval in compare_rows(guided, alone).items():
+                if metric in ("r1", "map_at_r"):
+                    figures[f"{key}.minus_unguided.{metric}.low"] = interval.low
+                    figures[f"{key}.minus_unguided.{metric}.high"] = interval.high
+                    difference = guided.figures[metric] - alone.figures[metric]
+                    figures[f"{key}.minus_unguided.{metric}"] = difference
+    return figures
+
+
+TABLES: dict[str, Callable[[Place], dict[str, float]]] = {
+    "full": measure_full,
+    "label-free": measure_label_free,
+    "losses": measure_losses,
+    "shares": measure_shares,
+    "dims": measure_dims,
+    "guided": measure_guided,
+    "flowers": measure_flowers,
+}
+
+
+def run_queue(place: Place, tables: list[str]) -> None:
+    """Train and measure what is not done yet; each table is recorded once it is whole."""
+    for name in tables:
+        figures = TABLES[name](place)
+        update_result(
+            "teachers",
+            figures,
+            part=name,
+            command=f"python benchmarks/teachers.py queue --data DATA --runs RUNS --tables {name}",
+            seed=SEEDS[0],
+        )
+        print(f"{name}: recorded", flush=True)
