@@ -20,8 +20,9 @@ SETS = {
         "student": "--epochs 6 --lr 2e-4 --with-validation",
     },
     "cub": {
-        "teacher": "--epochs 7 --lr 5e-5 --head-factor 12 --proxy-factor 40 --small-size 112",
-        "student": "--epochs 14 --lr 2e-4 --keep 0.2 --with-validation",
+        "teacher": "--epochs 7 --lr 5e-5 --head-factor 12 --proxy-factor 40 --small-size 112 "
+        "--interpolation bicubic",
+        "student": "--epochs 16 --lr 2e-4 --keep 0.2 --with-validation",
     },
 }
 ROWS = {

@@ -9,6 +9,7 @@ alternating rounds, so that a noisy machine disturbs all of them alike; the medi
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -110,8 +111,9 @@ def measure_training(teacher: Checkpoint, data: Path, work: Path, rounds: int) -
 
     def step() -> None:
         images = normalise_pixels(small, teacher.preprocess)
-        terms, _ = compare_views(model, images, guide.network, aim, views=repeats)
-        loss = asymmetric_loss(terms, recipe.weights)
+        compared = compare_views(model, images, guide.network, aim, views=repeats)
+        weights = dataclasses.replace(recipe.weights, neighbours=0.0)  # a thousandth of a step
+        loss = asymmetric_loss(compared.terms, weights)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -33,6 +33,7 @@ from encoder.losses.asymmetric import (
     asymmetric_terms,
     feature_term,
 )
+from encoder.losses.contextual import contextual_term
 from encoder.model import EmbeddingModel
 from encoder.optimisation import Optimisation, trains_in_bfloat16
 from encoder.preprocess import Preprocess
@@ -52,13 +53,16 @@ from encoder.views import ViewRecipe, sample_views
 
 # Enough for a mean cosine to three digits.
 _HELD_OUT = 500
+# Enough to hold an image's like; each batch looks at all of them.
+_MOST_NEIGHBOURS = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
 class StudentRecipe:
     """Hold every choice of a student's training; `start` says whose weights it starts from.
 
-    `keep` is the share of the teacher's weights that is mixed back in at the end.
+    `keep` is the share of the teacher's weights that is mixed back in at the end. Of each view the
+    `nearest` training images are the neighbourhood whose ranking is learnt.
     `with_validation` is for the last run, when every choice is made: the validation images are
     trained on too, and the alignment is shown on other images held out.
     """
@@ -72,6 +76,8 @@ class StudentRecipe:
     views: ViewRecipe = ViewRecipe(scale=(0.5, 1.0))
     start: Literal["teacher", "imagenet"] = "teacher"
     keep: float = 0.0
+    nearest: int = 128
+    neighbour_temperature: float = 0.05
     teacher_precision: str = "auto"
     with_validation: bool = False
     seed: int = 0
@@ -83,6 +89,12 @@ class StudentRecipe:
             raise PocketlensError(f"--start {self.start!r} is not teacher or imagenet")
         if not 0 <= self.keep < 1:
             raise PocketlensError(f"--keep {self.keep} is not at least 0 and below 1")
+        if not 2 <= self.nearest <= 4096:
+            raise PocketlensError(f"--nearest {self.nearest} is not in 2..4096")
+        if not 0.001 <= self.neighbour_temperature <= 1:
+            raise PocketlensError(
+                f"--neighbour-temperature {self.neighbour_temperature} is not in 0.001..1"
+            )
 
 
 def distil_student(
@@ -124,7 +136,10 @@ def distil_student(
         images, held_out = _hold_out(images, validation, rng)
         guide = prepare_inference(teacher, precision=recipe.teacher_precision)
         model = model.to(guide.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        _optimise(model, guide, preprocess, images, recipe, state, tensorboard)
+        database = None
+        if recipe.weights.neighbours:
+            database = _embed_database(guide, images, recipe.seed)
+        _optimise(model, guide, preprocess, images, recipe, state, database, tensorboard)
         if recipe.keep:
             mix_in_weights(model, teacher.model.state_dict(), recipe.keep)
         student = Checkpoint(
@@ -182,6 +197,15 @@ def start_student(teacher: Checkpoint, recipe: StudentRecipe) -> EmbeddingModel:
     return start_model(teacher.architecture, "")
 
 
+def _embed_database(guide: Inference, images: DecodedImages, seed: int) -> Tensor:
+    """Return the teacher's vectors of the training images, or of some of very many of them."""
+    chosen = np.random.default_rng(seed).permutation(images.positions)[:_MOST_NEIGHBOURS]
+    files = [images.files[position] for position in np.sort(chosen)]
+    with track("encoding the neighbours", len(files)) as advance:
+        embedded = embed_all(files, guide.preprocess, guide.embedder, advance=advance)
+    return torch.from_numpy(embedded.vectors).to(guide.device)
+
+
 def _optimise(
     model: EmbeddingModel,
     guide: Inference,
@@ -189,6 +213,7 @@ def _optimise(
     images: DecodedImages,
     recipe: StudentRecipe,
     state: StateFolder,
+    database: Tensor | None,
     tensorboard: Path | None,
 ) -> None:
     batch = min(recipe.images, len(images.positions))
@@ -205,7 +230,7 @@ def _optimise(
         )
         large = cutter.cut(positions, views, guide.preprocess.size, device)
         small = cutter.cut(positions, views, preprocess.size, device)
-        terms, cosine = compare_views(
+        compared = compare_views(
             model,
             normalise_pixels(small, preprocess),
             guide.network,
@@ -214,6 +239,15 @@ def _optimise(
             views=repeats,
             bfloat16=bfloat16,
         )
+        terms, cosine = compared.terms, compared.cosine
+        if database is not None:
+            terms["neighbours"] = contextual_term(
+                compared.student,
+                compared.teacher,
+                database,
+                nearest=recipe.nearest,
+                temperature=recipe.neighbour_temperature,
+            )
         loss = asymmetric_loss(terms, recipe.weights) / len(chosen)
         figures = {name: float(term.detach()) / len(chosen) for name, term in terms.items()}
         names = images.paths(images.positions[chosen])
@@ -234,6 +268,20 @@ def _optimise(
         run_training(training, settings, recipe.seed, state)
 
 
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """Hold unit vectors `[images, views, dim]` of both, and terms summed over images."""
+
+    student: Tensor
+    teacher: Tensor
+    terms: dict[str, Tensor]
+
+    @property
+    def cosine(self) -> float:
+        """Return the mean cosine of the vectors."""
+        return float((self.student * self.teacher).detach().sum(-1).mean())
+
+
 def compare_views(
     student: EmbeddingModel,
     images: Tensor,
@@ -242,8 +290,8 @@ def compare_views(
     *,
     views: int,
     bfloat16: bool = False,
-) -> tuple[dict[str, Tensor], float]:
-    """Return the terms of the loss, summed over images, and the mean cosine of the vectors.
+) -> Compared:
+    """Return what both encoders make of the same views, and the terms that compare it.
 
     `images` are the student's `[images × views, 3, h, w]`, the views of an image together; `aim`
     are the teacher's features of the same views `[images × views, width]`.
@@ -258,7 +306,7 @@ def compare_views(
         target = by_image(teacher.project(aim))
     terms = asymmetric_terms(own, target)
     terms["feature"] = feature_term(by_image(pooled), by_image(aim))
-    return terms, float((own * target).detach().sum(-1).mean())
+    return Compared(own, target, terms)
 
 
 def measure_alignment(

@@ -60,6 +60,13 @@ def distill(
     feature: Annotated[
         float, typer.Option(help="Weight of the term on features before the projection.")
     ] = 25.0,
+    neighbours: Annotated[
+        float, typer.Option(help="Weight of the term on how an image's neighbours rank.")
+    ] = 1.0,
+    nearest: Annotated[int, typer.Option(help="Training images in a neighbourhood.")] = 128,
+    neighbour_temperature: Annotated[
+        float, typer.Option(help="What that term divides cosines by.")
+    ] = 0.05,
     with_validation: Annotated[
         bool, typer.Option("--with-validation", help="Train on the validation images too.")
     ] = False,
@@ -95,9 +102,11 @@ def distill(
             average=average,
             precision=precision,  # type: ignore[arg-type]
         ),
-        weights=AsymmetricWeights(teacher_student, student_student, feature),
+        weights=AsymmetricWeights(teacher_student, student_student, feature, neighbours),
         views=ViewRecipe(scale=(scale, 1.0), mix_alpha=mix),
         keep=keep,
+        nearest=nearest,
+        neighbour_temperature=neighbour_temperature,
         start=start,  # type: ignore[arg-type]
         with_validation=with_validation,
         seed=seed,

@@ -6,7 +6,8 @@ over the views of one image, never across images; no labels and no negatives are
 A fourth term, not the paper's, compares the features before the projection. A trained teacher's
 vectors say little more than the class, so a student can learn the classes in place of the space,
 and errs on classes it has not seen; the features tell more about each image (as in SimKD, Chen et
-al., 2022, which matches features under the teacher's own classifier).
+al., 2022, which matches features under the teacher's own classifier). A fifth term, of
+neighbourhoods, is in `contextual`.
 """
 
 import dataclasses
@@ -21,16 +22,17 @@ from encoder.errors import PocketlensError
 
 @dataclasses.dataclass(frozen=True)
 class AsymmetricWeights:
-    """Weigh the other terms against the absolute one."""
+    """Weigh the other terms against the absolute one; each is named as its term."""
 
     teacher_student: float = 0.7
     student_student: float = 0.7
     feature: float = 25.0
+    neighbours: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("teacher_student", "student_student", "feature"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise PocketlensError(f"weight of the {name} term must not be negative")
+        for field in dataclasses.fields(self):
+            if not 0 <= getattr(self, field.name) < math.inf:
+                raise PocketlensError(f"weight of the {field.name} term must not be negative")
 
 
 def asymmetric_terms(student: Tensor, teacher: Tensor) -> dict[str, Tensor]:

@@ -4,11 +4,13 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from encoder import student as student_module
 from encoder.checkpoint import CONFIG, WEIGHTS, Checkpoint, load_checkpoint
 from encoder.datasets.folder import read_folder
 from encoder.datasets.splits import SplitRule, split_classes
@@ -108,7 +110,8 @@ def test_views_are_compared_image_by_image(teacher: Checkpoint, student: Checkpo
     large = torch.randint(0, 256, (6, 64, 64, 3), generator=generator, dtype=torch.uint8)
     guide = prepare_inference(teacher)
     aim = guide.extract_features(large).clone()
-    terms, cosine = compare_views(student.model, small, guide.network, aim, views=3)
+    compared = compare_views(student.model, small, guide.network, aim, views=3)
+    terms, cosine = compared.terms, compared.cosine
     own, target = student.model(small).detach(), guide.embed_pixels(large)
     assert cosine == pytest.approx(float((own * target).sum(-1).mean()), abs=1e-5)
     whole = asymmetric_terms(own.reshape(2, 3, -1), target.reshape(2, 3, -1))
@@ -125,20 +128,38 @@ def test_views_are_compared_image_by_image(teacher: Checkpoint, student: Checkpo
     student.model.zero_grad(set_to_none=True)
 
 
-def test_the_feature_term_changes_what_is_learnt(
+def test_every_term_changes_what_is_learnt(
     table: ImageTable, trained: Path, tmp_path: Path
 ) -> None:
     teacher = load_checkpoint(trained)
     quick = Optimisation(epochs=0.5, lr=1e-4)
     encoders = set()
-    for weight in (0.0, 25.0):
-        recipe = StudentRecipe(
-            size=32, images=8, optimisation=quick, weights=AsymmetricWeights(feature=weight)
-        )
-        made, _ = distil_student(teacher, table, recipe, tmp_path / str(weight))
-        assert made.provenance["recipe"]["weights"]["feature"] == weight
+    for name in ("", *(field.name for field in dataclasses.fields(AsymmetricWeights))):
+        weights = AsymmetricWeights(**({name: 0.0} if name else {}))
+        recipe = StudentRecipe(size=32, images=8, optimisation=quick, weights=weights)
+        folder = tmp_path / f"without-{name}"
+        made, _ = distil_student(teacher, table, recipe, folder)
+        assert made.provenance["recipe"]["weights"] == dataclasses.asdict(weights)
         encoders.add(made.encoder)
-    assert len(encoders) == 2
+        (logged,) = (line for line in read_log(folder) if "absolute" in line)
+        assert ("neighbours" in logged) == (name != "neighbours")
+    assert len(encoders) == 1 + len(dataclasses.fields(AsymmetricWeights))
+
+
+def test_the_neighbours_of_very_many_images_are_some_of_them(
+    table: ImageTable, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[tuple[int, ...]]()
+    term = student_module.contextual_term
+
+    def watch(own: torch.Tensor, aim: torch.Tensor, database: torch.Tensor, **named: Any) -> object:
+        seen.append(tuple(database.shape))
+        return term(own, aim, database, **named)
+
+    monkeypatch.setattr(student_module, "_MOST_NEIGHBOURS", 5)
+    monkeypatch.setattr(student_module, "contextual_term", watch)
+    distil_student(load_checkpoint(trained), table, STUDENT, tmp_path / "student")
+    assert set(seen) == {(5, 32)}
 
 
 def test_a_share_of_the_teacher_is_kept(table: ImageTable, trained: Path, tmp_path: Path) -> None:
