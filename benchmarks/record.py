@@ -75,7 +75,8 @@ def run_cli(*arguments: str) -> None:
 def timed_step(output: Path, *arguments: str) -> float:
     """Run one command unless this very command's output is there; return its seconds.
 
-    A training that was stopped goes on; its seconds are then those of its last part.
+    A training that was stopped goes on; its seconds are then those of its log, which counts
+    through stops.
     """
     note = output.with_name(f"{output.name}.step.json")
     command = " ".join(arguments)
@@ -91,5 +92,10 @@ def timed_step(output: Path, *arguments: str) -> float:
     started = time.monotonic()
     run_cli(*arguments)
     seconds = round(time.monotonic() - started, 1)
-    note.write_text(json.dumps({"command": command, "seconds": seconds}) + "\n")
+    if "--resume" in arguments:
+        last = (output / "metrics.jsonl").read_text().splitlines()[-1]
+        seconds = float(json.loads(last)["seconds"])
+    scratch = note.with_name(f"{note.name}.partial")
+    scratch.write_text(json.dumps({"command": command, "seconds": seconds}) + "\n")
+    scratch.replace(note)
     return seconds

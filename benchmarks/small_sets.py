@@ -1,27 +1,39 @@
 """Small data sets for tables of many short trainings: links to some images of a class folder."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 
+from encoder.datasets.splits import SplitRule, read_table, split_classes
+
 
 def link_training_half(source: Path, target: Path, *, images: int | None = None) -> Path:
-    """Link the first half of a set's classes, so that its test half is never touched.
+    """Link the images of a set's training classes, so that its test classes are never touched.
 
-    Of these, the first half trains and the second tests, by the usual split. With `images` only so
-    many images of each class to train on are linked, drawn with seed 0: the few-shot regime.
+    Of these classes the first half trains and the second tests, by the usual split. With `images`
+    only so many images of each class to train on are linked, drawn with seed 0: the few-shot
+    regime. A class with fewer keeps all.
     """
     if target.exists():
         return target
-    classes = sorted(path for path in source.iterdir() if path.is_dir())
-    chosen = classes[: len(classes) - round(len(classes) / 2)]
-    training = set(chosen[: len(chosen) - round(len(chosen) / 2)])
+    rule = SplitRule(val=0.0)
+    half = split_classes(read_table(source), rule).split("train")
+    bare = [type(row)(row.path, row.label) for row in half.rows]
+    divided = split_classes(type(half)(half.root, tuple(bare)), rule)
     rng = np.random.default_rng(0)
-    for place in chosen:
-        files = sorted(place.iterdir())
-        if images is not None and place in training:
-            files = [files[at] for at in sorted(rng.choice(len(files), images, replace=False))]
-        (target / place.name).mkdir(parents=True)
-        for file in files:
-            (target / place.name / file.name).symlink_to(file.resolve())
+    chosen = list[str]()
+    for name in divided.class_names():
+        rows = [row for row in divided.rows if row.label == name]
+        kept = range(len(rows))
+        if images is not None and rows[0].split == "train" and images < len(rows):
+            kept = sorted(rng.choice(len(rows), images, replace=False))
+        chosen += [rows[at].path for at in kept]
+    scratch = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    for path in chosen:
+        link = scratch / path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to((half.root / path).resolve())
+    scratch.rename(target)
     return target

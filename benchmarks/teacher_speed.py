@@ -36,7 +36,8 @@ def measure_teacher_speed(data: Path, work: Path, rounds: int) -> dict[str, floa
     classed, _ = open_classed(table.split("train"), side=2 * RECIPE.size)
     preprocess = Preprocess(RECIPE.size)
     batch = RECIPE.batch
-    positions = np.random.default_rng(0).permutation(classed.positions)[:batch]
+    chosen = np.random.default_rng(0).permutation(len(classed.positions))[:batch]
+    positions, targets = classed.positions[chosen], torch.from_numpy(classed.targets[chosen])
     views = sample_views(RECIPE.views, classed.images.aspects(positions), np.random.default_rng(0))
     cutter = ViewCutter(classed.images, preprocess)
 
@@ -44,7 +45,7 @@ def measure_teacher_speed(data: Path, work: Path, rounds: int) -> dict[str, floa
         cuts = [cutter.cut_one(*each, RECIPE.size) for each in zip(positions, views, strict=True)]
         return torch.from_numpy(np.stack(cuts))
 
-    pixels, targets = cut(), torch.from_numpy(classed.targets[:batch])
+    pixels = cut()
     model = start_model(RECIPE.architecture, "").train()
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss = build_loss(RECIPE.loss, classed.classes, RECIPE.architecture.dim)
@@ -65,6 +66,7 @@ def measure_teacher_speed(data: Path, work: Path, rounds: int) -> dict[str, floa
         torch.set_num_threads(CORES)
         parts["network"].append(min(CORES * seconds(step), alone) / batch)
         parts["loop"].append(CORES / _loop_images_per_s(table, work))
+    cutter.close()
     each = {name: statistics.median(values) for name, values in parts.items()}
     limit = each["views"] + each["network"]
     return {

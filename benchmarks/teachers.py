@@ -82,13 +82,14 @@ def main() -> None:
     if arguments.part == "speed":
         with tempfile.TemporaryDirectory() as work:
             figures = measure_teacher_speed(arguments.data, Path(work), arguments.rounds)
+        details = {"rounds": arguments.rounds, "data": arguments.data.name}
         command = f"python benchmarks/teachers.py speed --data DATA/{arguments.data.name}"
     else:
-        figures = measure_extreme(arguments.steps)
+        figures, details = measure_extreme(arguments.steps), {"steps": arguments.steps}
         command = f"python benchmarks/teachers.py extreme --steps {arguments.steps}"
     for name, value in figures.items():
         print(f"{name:<32} {value:12.3f}")
-    update_result("teachers", figures, part=arguments.part, command=command, seed=0)
+    update_result("teachers", figures, part=arguments.part, command=command, seed=0, **details)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def centre_projection(
     Of very many images an evenly spaced part is looked at. Unreadable ones do not count. Returns
     the architecture as it is now.
     """
-    network = prepare_network(model, architecture, preprocess, precision="auto")
+    network = prepare_network(model, architecture, preprocess, precision="fp32")
     chosen = files[:: -(-len(files) // _ENOUGH)]
     embedder = network.feature_extractor
     total, count = np.zeros(model.projection.in_features), 0

@@ -25,7 +25,7 @@ from encoder.evaluation.protocol import (
     concatenate_encoders,
     evaluate_pair,
 )
-from encoder.teacher import TeacherRecipe, start_model, train_teacher
+from encoder.teacher import TeacherRecipe, select_training, start_model, train_teacher
 from encoder.training import seed_everything
 from encoder.training_state import StateFolder, identify, mark_started, open_state
 
@@ -56,6 +56,8 @@ def train_folds(
     check_output(output, marker=FOLDS, overwrite=overwrite)
     test = labelled_test(table)
     parts = make_folds(table, folds=folds, seed=split.seed)
+    for part in parts:
+        select_training(part)
     seed_everything(recipe.seed)
     start = digest_model(start_model(recipe.architecture, recipe.weights))
     data = table.describe()

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save
 from encoder.atomic import read_json, write_bytes
 from encoder.datasets.table import ImageTable
 from encoder.errors import PocketlensError
+from encoder.optimisation import check_positive
 
 FORMAT = 1
 MASTER = "master.json"
@@ -21,22 +22,41 @@ VECTORS = "vectors.safetensors"
 
 @dataclasses.dataclass(frozen=True)
 class Guide:
-    """Hold a master's vectors float16 `[n, dim]` of the training images at these positions."""
+    """Hold a master's vectors float16 `[n, dim]` of the training images at these positions.
 
+    `weight` and `temperature` say how it guides (`encoder.losses.guided`).
+    """
+
+    folder: Path
     vectors: NDArray[np.float16]
     positions: NDArray[np.int64]
     fingerprint: str
     digest: str
+    weight: float = 1.0
+    temperature: float = 0.2
 
-    def of(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    def __post_init__(self) -> None:
+        check_positive("guide_weight", self.weight)
+        check_positive("guide_temperature", self.temperature)
+
+    def describe(self) -> dict[str, str | float]:
+        """Return what an artefact keeps of its guide."""
+        return {"vectors": self.digest, "weight": self.weight, "temperature": self.temperature}
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors `[n, dim]` of training images, which all have one."""
         places = np.searchsorted(self.positions, positions)
         vectors: NDArray[np.float32] = self.vectors[places].astype(np.float32)
         return vectors
 
-    def covers(self, positions: NDArray[np.int64]) -> bool:
-        """Return whether each of these training images has a vector."""
-        return bool(np.isin(positions, self.positions).all())
+    def check_covers(self, positions: NDArray[np.int64]) -> None:
+        """Refuse training images that have no vector: the master could not read them."""
+        missing = int((~np.isin(positions, self.positions)).sum())
+        if missing:
+            raise PocketlensError(
+                f"{self.folder}: the master has no vector of {missing} training image(s), which it "
+                "could not read; train it anew"
+            )
 
 
 def save_guide(
@@ -48,8 +68,8 @@ def save_guide(
     return {"sha256": hashlib.sha256(data).hexdigest(), "images": len(positions)}
 
 
-def load_guide(folder: Path) -> Guide:
-    """Read and check what the master in a folder left.
+def load_guide(folder: Path, **settings: float) -> Guide:
+    """Read and check what the master in a folder left, to guide with these settings.
 
     Raises:
         PocketlensError: naming the file that is missing, damaged, or of another format.
@@ -69,19 +89,21 @@ def load_guide(folder: Path) -> Guide:
         if hashlib.sha256(stored.read_bytes()).hexdigest() != digest:
             raise PocketlensError(f"{stored}: not the file that {MASTER} names; train it anew")
         tensors = load_file(stored)
-        return Guide(tensors["vectors"], tensors["positions"], fingerprint, digest)
+        vectors, positions = tensors["vectors"], tensors["positions"]
     except (KeyError, TypeError, OSError, SafetensorError) as error:
         raise PocketlensError(f"{folder}: missing or damaged ({error!r})") from None
+    return Guide(folder, vectors, positions, fingerprint, digest, **settings)
 
 
-def check_guide(guide: Guide, training: ImageTable, positions: NDArray[np.int64]) -> None:
+def check_guide(guide: Guide, training: ImageTable) -> None:
     """Refuse a guide that has not seen these training images.
 
     Raises:
         PocketlensError: when the master was trained on other images, labels or classes.
     """
-    if guide.fingerprint != training.fingerprint() or not guide.covers(positions):
+    if guide.fingerprint != training.fingerprint():
         raise PocketlensError(
-            f"{training.root}: the master was trained on other images, or on other classes of "
-            "them; train it on these, with the same --val-share, --split-seed and test classes"
+            f"{guide.folder}: the master was trained on other images than those of {training.root} "
+            "to train on, or on other classes of them; train it on these, with the same "
+            "--val-share, --split-seed and test classes"
         )

@@ -29,8 +29,8 @@ from encoder.evaluation.protocol import (
 from encoder.guide import FORMAT, MASTER, save_guide
 from encoder.losses.supervised import LossRecipe
 from encoder.optimisation import Optimisation
-from encoder.teacher import TeacherRecipe, has_pair, start_model
-from encoder.training import seed_everything
+from encoder.teacher import TeacherRecipe, has_pair, select_training, start_model
+from encoder.training import check_seed, seed_everything
 from encoder.training_state import identify, mark_started, open_state
 
 
@@ -49,6 +49,7 @@ class MasterRecipe:
     def __post_init__(self) -> None:
         if not 2 <= self.branches <= 32:
             raise PocketlensError(f"--branches {self.branches} is not in 2..32")
+        check_seed(self.branch.seed + self.branches)
 
 
 def train_master(
@@ -71,8 +72,15 @@ def train_master(
         PocketlensError: when the classes are too few, or the output must not be replaced.
     """
     check_output(output, marker=MASTER, overwrite=overwrite)
-    training = table.split("train")
+    training = select_training(table)
+    if recipe.branches > len(training.class_names()):
+        raise PocketlensError(
+            f"--branches {recipe.branches}: each leaves out classes of its own, and {table.root} "
+            f"has {len(training.class_names())} to train on"
+        )
     parts = make_folds(training, folds=recipe.branches, seed=split.seed)
+    for part in parts:
+        select_training(part)
     seed_everything(recipe.branch.seed)
     start = digest_model(start_model(recipe.branch.architecture, recipe.branch.weights))
     described, facts = training.describe(), {"recipe": dataclasses.asdict(recipe)}
@@ -90,8 +98,8 @@ def train_master(
             data=table.describe(),
         )
         fused, bad = fuse_branches(branches, training)
-        rows = _judge(branches, table.split("val"))
-        aside += bad
+        rows, unread = _judge(branches, table.split("val"))
+        aside += (*bad, *unread)
         with new_folder(output, marker=MASTER, overwrite=overwrite) as folder:
             for name in names:
                 shutil.copytree(state.path / name, folder / name)
@@ -129,13 +137,20 @@ def fuse_branches(
     return concatenate_encoders([encoded for encoded, _ in both]), both[0][1]
 
 
-def _judge(branches: list[Checkpoint], validation: ImageTable) -> tuple[EvaluationRow, ...]:
-    if not has_pair(validation.labels()):
-        return ()
-    each = [
-        encode_images(branch, branch.preprocess, table=validation, precision="auto")[0]
+def _judge(
+    branches: list[Checkpoint], validation: ImageTable
+) -> tuple[tuple[EvaluationRow, ...], tuple[Quarantined, ...]]:
+    """Return the rows of the labelled images, none where no class has two that can be read."""
+    labelled = validation.select(n for n, row in enumerate(validation.rows) if row.label)
+    if not len(labelled):
+        return (), ()
+    both = [
+        encode_images(branch, branch.preprocess, table=labelled, precision="auto")
         for branch in branches
     ]
+    each, unread = [encoded for encoded, _ in both], both[0][1]
+    if not has_pair(each[0].labels):
+        return (), unread
     fused = concatenate_encoders(each)
     rows = [evaluate_pair(f"branch {n}", part, part) for n, part in enumerate(each, 1)]
-    return (*rows, evaluate_pair(f"fused, {fused.vectors.shape[1]}-d", fused, fused))
+    return (*rows, evaluate_pair(f"fused, {fused.vectors.shape[1]}-d", fused, fused)), unread

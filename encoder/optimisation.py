@@ -86,15 +86,15 @@ class Optimisation:
             raise PocketlensError(f"--patience {self.patience} must not be negative")
 
 
-def trains_in_bfloat16(settings: Optimisation, device: torch.device) -> bool:
-    """Return whether the trunk computes in bfloat16: by itself only on an accelerator.
+def resolve_precision(settings: Optimisation, device: torch.device) -> Optimisation:
+    """Return the settings with their precision said: bfloat16 by itself only on an accelerator.
 
-    Even where a processor multiplies it fast: with AMX, EfficientNet-Lite0 learns 2.5 times slower
-    in it (measured, two cores), for want of fast gradients of depthwise convolutions.
+    Not on processors that multiply it fast: with AMX, EfficientNet-Lite0 learns 2.5 times slower in
+    it (measured, two cores), for want of fast gradients of depthwise convolutions.
     """
-    if settings.precision == "auto":
-        return device.type != "cpu"
-    return settings.precision == "bf16"
+    if settings.precision != "auto":
+        return settings
+    return dataclasses.replace(settings, precision="fp32" if device.type == "cpu" else "bf16")
 
 
 def parameter_groups(

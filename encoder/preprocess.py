@@ -43,7 +43,7 @@ class Preprocess:
             raise PocketlensError(f"fit {self.fit!r} is not one of {', '.join(get_args(Fit))}")
         if self.interpolation not in get_args(Interpolation):
             known = ", ".join(get_args(Interpolation))
-            raise PocketlensError(f"interpolation {self.interpolation!r} is not one of {known}")
+            raise PocketlensError(f"--interpolation {self.interpolation!r} is not one of {known}")
         if not 0.1 <= self.crop <= 1.0:
             raise PocketlensError(f"crop fraction {self.crop} is not between 0.1 and 1")
         if not np.isfinite([*self.mean, *self.std]).all() or min(self.std) <= 0:

@@ -26,7 +26,12 @@ from encoder.embed import Quarantined, embed_all
 from encoder.errors import PocketlensError
 from encoder.image_cache import DecodedImages, open_images
 from encoder.images import Source
-from encoder.inference import Inference, normalise_pixels, prepare_inference
+from encoder.inference import (
+    Inference,
+    choose_device,
+    normalise_pixels,
+    prepare_inference,
+)
 from encoder.losses.asymmetric import (
     AsymmetricWeights,
     asymmetric_loss,
@@ -35,7 +40,7 @@ from encoder.losses.asymmetric import (
 )
 from encoder.losses.contextual import contextual_term
 from encoder.model import EmbeddingModel
-from encoder.optimisation import Optimisation, trains_in_bfloat16
+from encoder.optimisation import Optimisation, resolve_precision
 from encoder.preprocess import Preprocess
 from encoder.progress import track
 from encoder.teacher import head_of, start_model
@@ -123,7 +128,8 @@ def distil_student(
         raise PocketlensError(f"{table.root}: {len(training)} training images to distil on")
     preprocess = teacher.preprocess.resized(recipe.size)
     views = dataclasses.replace(recipe.views, fit=preprocess.fit)
-    recipe = dataclasses.replace(recipe, views=views)
+    settings = resolve_precision(recipe.optimisation, choose_device())
+    recipe = dataclasses.replace(recipe, views=views, optimisation=settings)
     _check_share_kept(recipe, teacher)
     provenance = _describe(teacher, recipe, table, training)
     model = start_student(teacher, recipe)
@@ -220,7 +226,7 @@ def _optimise(
     batches = ShuffledBatches(len(images.positions), batch, recipe.seed)
     steps, steps_per_pass = count_steps(len(images.positions), batch, recipe.optimisation)
     repeats, device = recipe.views_per_image, guide.device
-    bfloat16 = trains_in_bfloat16(recipe.optimisation, device)
+    bfloat16 = recipe.optimisation.precision == "bf16"
 
     def compute_loss(number: int, rng: np.random.Generator) -> BatchLoss:
         chosen = batches.draw(number)

@@ -78,7 +78,7 @@ def distill(
     """Distil a query encoder, without labels."""
     require_extra("train", "distill")
     check_outputs(output, teacher, data, recipe, overwrite=overwrite)
-    check_tensorboard(tensorboard)
+    check_tensorboard(tensorboard, output)
     from encoder.checkpoint import load_checkpoint
     from encoder.losses.asymmetric import AsymmetricWeights
     from encoder.optimisation import Optimisation

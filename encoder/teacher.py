@@ -37,10 +37,17 @@ from encoder.losses.guided import guidance_loss
 from encoder.losses.supervised import LossRecipe, build_loss
 from encoder.memory import count_cores
 from encoder.model import Architecture, EmbeddingModel
-from encoder.optimisation import Optimisation, check_positive, trains_in_bfloat16
+from encoder.optimisation import Optimisation, check_positive, resolve_precision
 from encoder.preprocess import Preprocess
 from encoder.space import mint_space
-from encoder.training import BatchLoss, Training, count_steps, run_training, seed_everything
+from encoder.training import (
+    BatchLoss,
+    Training,
+    check_seed,
+    count_steps,
+    run_training,
+    seed_everything,
+)
 from encoder.training_state import StateFolder, identify, open_state
 from encoder.view_cutter import ViewCutter
 from encoder.views import ViewRecipe, sample_views
@@ -53,8 +60,7 @@ class TeacherRecipe:
     A `small_share` of the steps, drawn at random, runs at `small_size` (0 for none): a quarter of
     the pixels takes a quarter of the time, and a space that is learnt at both sizes is nearer to
     what a student of the small size can reach. `centred` moves the finished embedding so that its
-    mean is zero and its signs are codes. `guide_weight` and `guide_temperature` are for the
-    guidance by a master, where there is one.
+    mean is zero and its signs are codes.
     """
 
     architecture: Architecture = Architecture()
@@ -72,8 +78,6 @@ class TeacherRecipe:
     views: ViewRecipe = ViewRecipe(mix_alpha=0.0)
     weights: str = ""
     centred: bool = True
-    guide_weight: float = 1.0
-    guide_temperature: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,8 +86,9 @@ class TeacherRecipe:
                 f"--batch {self.batch} must be a multiple of --images-per-class "
                 f"{self.images_per_class}, and that at least 2"
             )
-        for name in ("proxy_factor", "guide_weight", "guide_temperature"):
-            check_positive(name, getattr(self, name))
+        check_positive("proxy_factor", self.proxy_factor)
+        check_seed(self.seed)
+        _ = self.preprocess  # refuses what it cannot do
         if self.loss.class_share < 1 and self.optimisation.optimiser == "sgd":
             raise PocketlensError("--class-share below 1 needs --optimiser adamw")
         if self.loss.nested and max(self.loss.nested) >= self.architecture.dim:
@@ -95,6 +100,16 @@ class TeacherRecipe:
             raise PocketlensError(f"--small-size {self.small_size} is not below --size {self.size}")
         if not 0 <= self.small_share < 1:
             raise PocketlensError(f"--small-share {self.small_share} is not at least 0 and below 1")
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Return the preprocessing, but for what the trunk says of mean and deviation."""
+        return Preprocess(
+            self.size,
+            self.fit,  # type: ignore[arg-type]
+            self.crop,
+            interpolation=self.interpolation,  # type: ignore[arg-type]
+        )
 
 
 def start_model(architecture: Architecture, weights: str) -> EmbeddingModel:
@@ -133,37 +148,30 @@ def train_teacher(
             replaced.
     """
     check_output(output, marker=CONFIG, overwrite=overwrite)
-    recipe = dataclasses.replace(recipe, loss=recipe.loss.resolved())
+    device = choose_device()
+    settings = resolve_precision(recipe.optimisation, device)
+    recipe = dataclasses.replace(recipe, loss=recipe.loss.resolved(), optimisation=settings)
     seed_everything(recipe.seed)
-    training = table.select(
-        index for index, row in enumerate(table.rows) if row.split == "train" and row.label
-    )
-    check_trainable(training, where=str(table.root))
+    training = select_training(table)
+    if guide:
+        check_guide(guide, training)
     if recipe.optimisation.patience and not has_pair(table.split("val").labels()):
         raise PocketlensError("--patience needs a validation class with two images")
     model = start_model(recipe.architecture, recipe.weights)
-    device = choose_device()
     if device.type == "cpu":
         torch.set_num_threads(count_cores())
     mean, std = input_statistics(recipe.architecture.trunk)
-    preprocess = Preprocess(
-        recipe.size,
-        recipe.fit,  # type: ignore[arg-type]
-        recipe.crop,
-        mean,
-        std,
-        recipe.interpolation,  # type: ignore[arg-type]
-    )
+    preprocess = dataclasses.replace(recipe.preprocess, mean=mean, std=std)
     split = split or SplitRule()
     described = table.describe()
     provenance = {**_describe(recipe, table, split), "data": data or described}
     if guide:
-        provenance["guide"] = guide.digest
+        provenance["guide"] = guide.describe()
     identity = identify(start=digest_model(model), table=described, **provenance)
     with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
         chosen, quarantined = open_classed(training, side=2 * recipe.size)
         if guide:
-            check_guide(guide, training, chosen.positions)
+            guide.check_covers(chosen.positions)
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         judge = functools.partial(_validate, preprocess, recipe, table.split("val"))
         _optimise(model, chosen, preprocess, recipe, judge, state, guide, tensorboard)
@@ -179,6 +187,19 @@ def train_teacher(
     return checkpoint, quarantined
 
 
+def select_training(table: ImageTable) -> ImageTable:
+    """Return the labelled training rows.
+
+    Raises:
+        PocketlensError: when no metric can be learnt from them.
+    """
+    training = table.select(
+        index for index, row in enumerate(table.rows) if row.split == "train" and row.label
+    )
+    check_trainable(training, where=str(table.root))
+    return training
+
+
 def _optimise(
     model: EmbeddingModel,
     chosen: ClassedImages,
@@ -190,7 +211,7 @@ def _optimise(
     tensorboard: Path | None,
 ) -> None:
     device = next(model.parameters()).device
-    bfloat16 = trains_in_bfloat16(recipe.optimisation, device)
+    bfloat16 = recipe.optimisation.precision == "bf16"
     loss = build_loss(recipe.loss, chosen.classes, recipe.architecture.dim).to(device)
     batch = min(recipe.batch, chosen.classes * recipe.images_per_class)
     batches = ClassBalancedBatches(chosen.targets, batch, recipe.images_per_class, recipe.seed)
@@ -208,9 +229,9 @@ def _optimise(
         value = loss(embeddings, torch.from_numpy(chosen.targets[drawn]).to(device))
         figures = {"loss": float(value.detach())}
         if guide:
-            master = torch.from_numpy(guide.of(positions)).to(device)
-            apart = guidance_loss(embeddings, master, recipe.guide_temperature)
-            value = value + recipe.guide_weight * apart
+            master = torch.from_numpy(guide.take(positions)).to(device)
+            apart = guidance_loss(embeddings, master, guide.temperature)
+            value = value + guide.weight * apart
             figures["guidance"] = float(apart.detach())
         return BatchLoss(value, figures, chosen.images.paths(positions))
 

@@ -117,10 +117,12 @@ def train_teacher(
     guide: Annotated[
         Path | None, typer.Option(help="Folder of a master of these images, to be guided by.")
     ] = None,
-    guide_weight: Annotated[float, typer.Option(help="Weight of the guidance.")] = 1.0,
+    guide_weight: Annotated[
+        float | None, typer.Option(help="Weight of the guidance.  [default: 1]")
+    ] = None,
     guide_temperature: Annotated[
-        float, typer.Option(help="What the guidance divides cosines by.")
-    ] = 0.2,
+        float | None, typer.Option(help="What it divides cosines by.  [default: 0.2]")
+    ] = None,
     test_share: TestShare = None,
     test_classes: TestClasses = None,
     val_share: ValShare = 0.1,
@@ -139,13 +141,17 @@ def train_teacher(
 ) -> None:
     """Train the database encoder."""
     require_extra("train", "train-teacher")
+    asked = {"weight": guide_weight, "temperature": guide_temperature}
+    guidance = {name: value for name, value in asked.items() if value is not None}
+    if guidance and not guide:
+        raise PocketlensError(f"--guide-{min(guidance)} has no meaning without --guide")
     if folds and guide:
         raise PocketlensError("--guide is not for --folds: a master knows one division of classes")
     split = read_split(test_share, test_classes, val_share=val_share, seed=split_seed)
     marker = "folds.json" if folds else "config.json"
     inputs = (data, recipe, weights, test_classes, guide)
     check_outputs(output, *inputs, overwrite=overwrite, marker=marker)
-    check_tensorboard(tensorboard)
+    check_tensorboard(tensorboard, output)
     table = divide(data, split)
     from encoder.guide import load_guide
     from encoder.losses.supervised import LossRecipe
@@ -195,8 +201,6 @@ def train_teacher(
         ),
         weights=str(weights) if weights else "",
         centred=centre,
-        guide_weight=guide_weight,
-        guide_temperature=guide_temperature,
         seed=seed,
     )
     if folds:
@@ -223,7 +227,7 @@ def train_teacher(
         split=split,
         overwrite=overwrite,
         resume=resume,
-        guide=load_guide(guide) if guide else None,
+        guide=load_guide(guide, **guidance) if guide else None,
         tensorboard=tensorboard,
     )
     report_checkpoint(output, checkpoint, quarantined)

@@ -69,10 +69,15 @@ class Training:
     tensorboard: Path | None = None
 
 
-def seed_everything(seed: int) -> np.random.Generator:
-    """Seed torch; return our own source of random numbers."""
+def check_seed(seed: int) -> None:
+    """Refuse a seed that numpy does not take."""
     if not 0 <= seed < 2**32:
         raise PocketlensError(f"--seed {seed} is not between 0 and 4294967295")
+
+
+def seed_everything(seed: int) -> np.random.Generator:
+    """Seed torch; return our own source of random numbers."""
+    check_seed(seed)
     torch.manual_seed(seed)
     return np.random.default_rng(seed)
 

@@ -99,12 +99,19 @@ def check_outputs(
     check_output(output, marker=marker, overwrite=overwrite, inputs=given)
 
 
-def check_tensorboard(folder: Path | None) -> None:
+def check_tensorboard(folder: Path | None, output: Path) -> None:
     """Refuse to show a training where that cannot be done, before any work is."""
-    if folder is not None:
-        require_extra("tensorboard", "--tensorboard")
-        if folder.exists() and not folder.is_dir():
-            raise PocketlensError(f"{folder}: not a folder; name another for --tensorboard")
+    if folder is None:
+        return
+    require_extra("tensorboard", "--tensorboard")
+    if folder.exists() and not folder.is_dir():
+        raise PocketlensError(f"{folder}: not a folder; name another for --tensorboard")
+    for taken in (output, output.with_name(f"{output.name}.state")):
+        if folder.resolve().is_relative_to(taken.resolve()):
+            raise PocketlensError(
+                f"{folder}: lies in what the training itself writes; name another folder for "
+                "--tensorboard"
+            )
 
 
 def report_checkpoint(

@@ -16,15 +16,15 @@ def contextual_term(
     """Return mean over views of the divergence of the neighbourhoods, summed over images.
 
     `student` and `teacher` are unit vectors `[images, views, dim]`, `database` the teacher's of
-    other images `[n, dim]`. Of each view the `nearest` images that the teacher finds count: their
-    cosines over the temperature become a distribution, and the Kullback-Leibler divergence is that
-    of the student's from the teacher's. Both have the same temperature, so that the student's aim
-    is the teacher's vector (the paper's differ).
+    whole images `[n, dim]`, those of the views among them. Of each view the `nearest` images that
+    the teacher finds count: their cosines over the temperature become a distribution, and the
+    Kullback-Leibler divergence is that of the student's from the teacher's. Both have the same
+    temperature, so that the student's aim is the teacher's vector (the paper's differ).
     """
     with torch.no_grad():
         found, places = (teacher @ database.T).topk(min(nearest, len(database)), dim=-1)
         aim = functional.log_softmax(found / temperature, dim=-1)
-    cosines = torch.einsum("ivkd,ivd->ivk", database[places], student)
+    cosines = (student @ database.T).gather(-1, places)
     own = functional.log_softmax(cosines / temperature, dim=-1)
     divergence = functional.kl_div(own, aim, reduction="none", log_target=True).sum(-1)
     return divergence.mean(dim=1).sum()

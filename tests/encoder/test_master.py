@@ -13,7 +13,7 @@ from encoder.checkpoint import load_checkpoint
 from encoder.datasets.folder import read_folder
 from encoder.datasets.splits import SplitRule, split_classes
 from encoder.errors import PocketlensError
-from encoder.guide import check_guide, load_guide
+from encoder.guide import load_guide
 from encoder.losses.supervised import LossRecipe
 from encoder.master import MasterRecipe, fuse_branches, train_master
 from encoder.model import Architecture
@@ -52,9 +52,16 @@ def master(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(cross_validation, "train_teacher", stop_at_second)
         train_master(table, RECIPE, output, split=RULE)
     assert not output.exists()
-    first = (output.with_name("master.state") / "branch-1/model.safetensors").read_bytes()
-    train_master(table, RECIPE, output, split=RULE, resume=True)
-    assert (output / "branch-1/model.safetensors").read_bytes() == first
+    trained = list[str]()
+
+    def note(*given: object, **named: object) -> object:
+        trained.append(Path(str(given[2])).name)
+        return train(*given, **named)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cross_validation, "train_teacher", note)
+        train_master(table, RECIPE, output, split=RULE, resume=True)
+    assert trained == ["branch-2"]
     assert [path.name for path in output.parent.iterdir()] == ["master"]
     return output
 
@@ -71,7 +78,7 @@ def test_branches_learn_different_classes_and_their_vectors_are_stored(
     guide = load_guide(master)
     fused, _ = fuse_branches(branches, training)
     assert guide.vectors.shape == (len(training), 16)
-    rows = guide.of(np.arange(len(training)))
+    rows = guide.take(np.arange(len(training)))
     assert np.allclose(rows, fused.vectors, atol=2e-3)
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=2e-3)
     names = [row["name"] for row in described["validation"]]
@@ -87,7 +94,8 @@ def test_a_guided_teacher_differs_and_says_who_guided_it(
     succeed(capsys, *command, tmp_path / "guided", *SMALL, *SPLIT, *flags)
     alone, guided = (load_checkpoint(tmp_path / name) for name in ("alone", "guided"))
     assert alone.encoder != guided.encoder
-    assert guided.provenance["guide"] == load_guide(master).digest
+    known = load_guide(master, weight=3.0)
+    assert guided.provenance["guide"] == known.describe()
     assert "guide" not in alone.provenance
     log = (tmp_path / "guided/metrics.jsonl").read_text()
     assert "guidance" in json.loads(log.splitlines()[0])
@@ -105,11 +113,13 @@ def test_a_master_of_other_images_or_classes_is_refused(
     line = refuse(capsys, "train-teacher", drawn, output, *SMALL, *SPLIT, "--guide", drawn)
     assert "not the folder of a master" in line
     assert not output.exists()
-    guide_of = load_guide(master)
-    training = split_classes(read_folder(drawn), RULE).split("train")
-    check_guide(guide_of, training, np.arange(len(training)))
-    with pytest.raises(PocketlensError):
-        check_guide(guide_of, training, np.array([len(training)]))
+    flags = ("--guide-weight", 2)
+    line = refuse(capsys, "train-teacher", drawn, output, *SMALL, *SPLIT, *flags)
+    assert "--guide-weight has no meaning without --guide" in line
+    known = load_guide(master)
+    known.check_covers(np.array([1, 0]))
+    with pytest.raises(PocketlensError, match=r"no vector of 2 training image\(s\)"):
+        known.check_covers(np.array([0, 998, 999]))
 
 
 def test_a_damaged_master_is_refused(master: Path, tmp_path: Path) -> None:
@@ -134,6 +144,23 @@ def test_too_many_branches_are_refused(
     drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ("train-master", drawn, tmp_path / "master", *SMALL, *SPLIT, "--branches")
-    assert "cannot be divided into 6 folds" in refuse(capsys, *command, 6)
+    assert "--branches 6: each leaves out classes of its own" in refuse(capsys, *command, 6)
     assert "--branches 1 is not in 2..32" in refuse(capsys, *command, 1)
     assert run(capsys, *command, 2, "--temperature", 5)[0] == 2
+    line = refuse(capsys, *command, 2, "--interpolation", "nearest")
+    assert "--interpolation 'nearest' is not one of bilinear, bicubic" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_options_reach_the_branches(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "master"
+    flags = "--branches 2 --temperature 0.3 --pooling gem --interpolation bicubic --jitter 0.5"
+    shown = succeed(capsys, "train-master", drawn, output, *SMALL, *SPLIT, *flags.split())
+    assert "fused, 16-d" in shown and f"guide a teacher with --guide {output}" in shown
+    branch = load_checkpoint(output / "branch-2")
+    assert branch.architecture.pooling == "gem" and branch.preprocess.interpolation == "bicubic"
+    recipe = branch.provenance["recipe"]
+    assert recipe["loss"]["name"] == "prototypical" and recipe["loss"]["temperature"] == 0.3
+    assert recipe["views"]["hue"] == 0.025 and recipe["seed"] == 2

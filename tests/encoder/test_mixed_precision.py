@@ -7,7 +7,7 @@ import torch
 from program import refuse, succeed
 
 from encoder.checkpoint import Checkpoint, load_checkpoint
-from encoder.optimisation import Optimisation, trains_in_bfloat16
+from encoder.optimisation import Optimisation, resolve_precision
 
 FLAGS = "--size 48 --epochs 1 --batch 8 --images-per-class 2 --dim 16 --test-share 0.25"
 
@@ -30,8 +30,10 @@ def test_gradients_are_fp32_and_near_those_of_fp32(teacher: Checkpoint) -> None:
 def test_bfloat16_is_chosen_where_it_pays() -> None:
     settings = [Optimisation(1, 1e-3, precision=name) for name in ("auto", "fp32", "bf16")]
     on_cpu, on_gpu = torch.device("cpu"), torch.device("cuda")
-    assert [trains_in_bfloat16(chosen, on_cpu) for chosen in settings] == [False, False, True]
-    assert [trains_in_bfloat16(chosen, on_gpu) for chosen in settings] == [True, False, True]
+    chosen = [
+        [resolve_precision(s, device).precision for s in settings] for device in (on_cpu, on_gpu)
+    ]
+    assert chosen == [["fp32", "fp32", "bf16"], ["bf16", "fp32", "bf16"]]
 
 
 def test_teacher_and_student_train_in_it(

@@ -39,6 +39,9 @@ def test_what_cannot_be_shown_is_refused_before_any_work(
     file.write_text("")
     command = ("train-teacher", drawn, tmp_path / "teacher", *FLAGS.split(), "--tensorboard")
     assert f"{file}: not a folder" in refuse(capsys, *command, file)
+    teacher = tmp_path / "teacher"
+    for inside in (teacher, teacher / "shown", tmp_path / "teacher.state/shown"):
+        assert f"{inside}: lies in what the training itself" in refuse(capsys, *command, inside)
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "tensorboard" else find(name)
