@@ -24,6 +24,7 @@ from record import update_result
 from timing import seconds
 
 from encoder.checkpoint import Checkpoint, load_checkpoint
+from encoder.compared_views import compare_views
 from encoder.datasets.folder import read_folder
 from encoder.datasets.table import ImageTable
 from encoder.embed import prepare_file
@@ -32,7 +33,7 @@ from encoder.inference import normalise_pixels, prepare_inference
 from encoder.losses.asymmetric import asymmetric_loss
 from encoder.memory import count_cores, keep_memory
 from encoder.optimisation import Optimisation
-from encoder.student import StudentRecipe, compare_views, distil_student, start_student
+from encoder.student import StudentRecipe, distil_student, start_student
 from encoder.view_cutter import ViewCutter
 from encoder.views import sample_views
 from server_index.encode import open_encoder

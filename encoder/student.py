@@ -21,6 +21,7 @@ from encoder.checkpoint import (
     digest_model,
     save_checkpoint,
 )
+from encoder.compared_views import compare_views
 from encoder.datasets.table import ImageTable
 from encoder.embed import Quarantined, embed_all
 from encoder.errors import PocketlensError
@@ -32,12 +33,7 @@ from encoder.inference import (
     normalise_pixels,
     prepare_inference,
 )
-from encoder.losses.asymmetric import (
-    AsymmetricWeights,
-    asymmetric_loss,
-    asymmetric_terms,
-    feature_term,
-)
+from encoder.losses.asymmetric import AsymmetricWeights, asymmetric_loss
 from encoder.losses.contextual import contextual_term
 from encoder.model import EmbeddingModel
 from encoder.optimisation import Optimisation, resolve_precision
@@ -67,7 +63,8 @@ class StudentRecipe:
     """Hold every choice of a student's training; `start` says whose weights it starts from.
 
     `keep` is the share of the teacher's weights that is mixed back in at the end. Of each view the
-    `nearest` training images are the neighbourhood whose ranking is learnt.
+    `nearest` training images are the neighbourhood whose ranking is learnt, from a share of
+    `neighbours_from` of the training on: a student far from its teacher is held up by it.
     `with_validation` is for the last run, when every choice is made: the validation images are
     trained on too, and the alignment is shown on other images held out.
     """
@@ -82,6 +79,7 @@ class StudentRecipe:
     start: Literal["teacher", "imagenet"] = "teacher"
     keep: float = 0.0
     nearest: int = 128
+    neighbours_from: float = 0.7
     neighbour_temperature: float = 0.05
     teacher_precision: str = "auto"
     with_validation: bool = False
@@ -94,6 +92,10 @@ class StudentRecipe:
             raise PocketlensError(f"--start {self.start!r} is not teacher or imagenet")
         if not 0 <= self.keep < 1:
             raise PocketlensError(f"--keep {self.keep} is not at least 0 and below 1")
+        if not 0 <= self.neighbours_from < 1:
+            raise PocketlensError(
+                f"--neighbours-from {self.neighbours_from} is not at least 0 and below 1"
+            )
         if not 2 <= self.nearest <= 4096:
             raise PocketlensError(f"--nearest {self.nearest} is not in 2..4096")
         if not 0.001 <= self.neighbour_temperature <= 1:
@@ -226,6 +228,7 @@ def _optimise(
     batches = ShuffledBatches(len(images.positions), batch, recipe.seed)
     steps, steps_per_pass = count_steps(len(images.positions), batch, recipe.optimisation)
     repeats, device = recipe.views_per_image, guide.device
+    first_with_neighbours = recipe.neighbours_from * steps * recipe.optimisation.accumulate
     bfloat16 = recipe.optimisation.precision == "bf16"
 
     def compute_loss(number: int, rng: np.random.Generator) -> BatchLoss:
@@ -246,7 +249,10 @@ def _optimise(
             bfloat16=bfloat16,
         )
         terms, cosine = compared.terms, compared.cosine
-        if database is not None:
+        weights = recipe.weights
+        if database is None or number < first_with_neighbours:
+            weights = dataclasses.replace(weights, neighbours=0.0)
+        else:
             terms["neighbours"] = contextual_term(
                 compared.student,
                 compared.teacher,
@@ -254,7 +260,7 @@ def _optimise(
                 nearest=recipe.nearest,
                 temperature=recipe.neighbour_temperature,
             )
-        loss = asymmetric_loss(terms, recipe.weights) / len(chosen)
+        loss = asymmetric_loss(terms, weights) / len(chosen)
         figures = {name: float(term.detach()) / len(chosen) for name, term in terms.items()}
         names = images.paths(images.positions[chosen])
         return BatchLoss(loss, {**figures, "cosine": cosine}, names)
@@ -272,47 +278,6 @@ def _optimise(
             tensorboard=tensorboard,
         )
         run_training(training, settings, recipe.seed, state)
-
-
-@dataclasses.dataclass(frozen=True)
-class Compared:
-    """Hold unit vectors `[images, views, dim]` of both, and terms summed over images."""
-
-    student: Tensor
-    teacher: Tensor
-    terms: dict[str, Tensor]
-
-    @property
-    def cosine(self) -> float:
-        """Return the mean cosine of the vectors."""
-        return float((self.student * self.teacher).detach().sum(-1).mean())
-
-
-def compare_views(
-    student: EmbeddingModel,
-    images: Tensor,
-    teacher: EmbeddingModel,
-    aim: Tensor,
-    *,
-    views: int,
-    bfloat16: bool = False,
-) -> Compared:
-    """Return what both encoders make of the same views, and the terms that compare it.
-
-    `images` are the student's `[images × views, 3, h, w]`, the views of an image together; `aim`
-    are the teacher's features of the same views `[images × views, width]`.
-    """
-
-    def by_image(rows: Tensor) -> Tensor:
-        return rows.reshape(len(rows) // views, views, -1)
-
-    pooled = student.extract_features(images, bfloat16=bfloat16)
-    own = by_image(student.project(pooled))
-    with torch.no_grad():
-        target = by_image(teacher.project(aim))
-    terms = asymmetric_terms(own, target)
-    terms["feature"] = feature_term(by_image(pooled), by_image(aim))
-    return Compared(own, target, terms)
 
 
 def measure_alignment(

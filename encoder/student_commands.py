@@ -63,6 +63,9 @@ def distill(
     neighbours: Annotated[
         float, typer.Option(help="Weight of the term on how an image's neighbours rank.")
     ] = 1.0,
+    neighbours_from: Annotated[
+        float, typer.Option(help="Share of the training after which that term counts.")
+    ] = 0.7,
     nearest: Annotated[int, typer.Option(help="Training images in a neighbourhood.")] = 128,
     neighbour_temperature: Annotated[
         float, typer.Option(help="What that term divides cosines by.")
@@ -105,6 +108,7 @@ def distill(
         weights=AsymmetricWeights(teacher_student, student_student, feature, neighbours),
         views=ViewRecipe(scale=(scale, 1.0), mix_alpha=mix),
         keep=keep,
+        neighbours_from=neighbours_from,
         nearest=nearest,
         neighbour_temperature=neighbour_temperature,
         start=start,  # type: ignore[arg-type]

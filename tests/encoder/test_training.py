@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from encoder import student as student_module
+from encoder import training as training_module
 from encoder.checkpoint import CONFIG, WEIGHTS, Checkpoint, load_checkpoint
+from encoder.compared_views import compare_views
 from encoder.datasets.folder import read_folder
 from encoder.datasets.splits import SplitRule, split_classes
 from encoder.datasets.table import ImageTable
@@ -23,7 +25,6 @@ from encoder.model import Architecture
 from encoder.optimisation import Optimisation
 from encoder.student import (
     StudentRecipe,
-    compare_views,
     distil_student,
     measure_alignment,
     training_images,
@@ -86,7 +87,9 @@ def test_distilling_brings_the_student_nearer_and_keeps_the_space(
     table: ImageTable, trained: Path, tmp_path: Path
 ) -> None:
     teacher = load_checkpoint(trained)
-    student, quarantined = distil_student(teacher, table, STUDENT, tmp_path / "student")
+    longer = dataclasses.replace(STUDENT.optimisation, epochs=20)
+    recipe = dataclasses.replace(STUDENT, optimisation=longer)
+    student, quarantined = distil_student(teacher, table, recipe, tmp_path / "student")
     assert quarantined == ()
     assert student.space == teacher.space and student.encoder != teacher.encoder
     untrained = dataclasses.replace(teacher, preprocess=student.preprocess)
@@ -141,9 +144,20 @@ def test_every_term_changes_what_is_learnt(
         made, _ = distil_student(teacher, table, recipe, folder)
         assert made.provenance["recipe"]["weights"] == dataclasses.asdict(weights)
         encoders.add(made.encoder)
-        (logged,) = (line for line in read_log(folder) if "absolute" in line)
-        assert ("neighbours" in logged) == (name != "neighbours")
+        logged = [line for line in read_log(folder) if "absolute" in line]
+        assert [("neighbours" in line) for line in logged] == [name != "neighbours"]
     assert len(encoders) == 1 + len(dataclasses.fields(AsymmetricWeights))
+
+
+def test_neighbours_count_from_a_share_of_the_training_on(
+    table: ImageTable, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_module, "_LOG_EVERY", 1)
+    settings = dataclasses.replace(STUDENT.optimisation, epochs=2)
+    recipe = dataclasses.replace(STUDENT, images=4, optimisation=settings, neighbours_from=0.5)
+    distil_student(load_checkpoint(trained), table, recipe, tmp_path / "student")
+    logged = ["neighbours" in line for line in read_log(tmp_path / "student") if "lr" in line]
+    assert logged == sorted(logged) and sum(logged) == len(logged) // 2 > 1
 
 
 def test_the_neighbours_of_very_many_images_are_some_of_them(
