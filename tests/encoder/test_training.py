@@ -139,7 +139,8 @@ def test_every_term_changes_what_is_learnt(
     encoders = set()
     for name in ("", *(field.name for field in dataclasses.fields(AsymmetricWeights))):
         weights = AsymmetricWeights(**({name: 0.0} if name else {}))
-        recipe = StudentRecipe(size=32, images=8, optimisation=quick, weights=weights)
+        chosen = {"weights": weights, "neighbours_from": 0.0}
+        recipe = StudentRecipe(size=32, images=8, optimisation=quick, **chosen)  # type: ignore[arg-type]
         folder = tmp_path / f"without-{name}"
         made, _ = distil_student(teacher, table, recipe, folder)
         assert made.provenance["recipe"]["weights"] == dataclasses.asdict(weights)
