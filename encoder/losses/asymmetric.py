@@ -73,7 +73,7 @@ def feature_term(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def asymmetric_loss(terms: dict[str, Tensor], weights: AsymmetricWeights) -> Tensor:
-    """Return the sum of the absolute term and of the others, weighted."""
+    """Return the sum of the absolute term and of the others, weighted; those weighted are there."""
     others = (
         weight * terms[name] for name, weight in dataclasses.asdict(weights).items() if weight
     )

@@ -80,6 +80,9 @@ def test_relations_do_not_cross_images() -> None:
 def test_weights_scale_the_terms() -> None:
     terms = {"absolute": torch.tensor(1.0), "teacher_student": torch.tensor(2.0)}
     terms |= {"student_student": torch.tensor(4.0), "feature": torch.tensor(8.0)}
-    assert float(asymmetric_loss(terms, AsymmetricWeights(0.5, 0.25, 0.125))) == 4.0
+    without = AsymmetricWeights(0.5, 0.25, 0.125, neighbours=0.0)
+    assert float(asymmetric_loss(terms, without)) == 4.0
+    terms["neighbours"] = torch.tensor(16.0)
+    assert float(asymmetric_loss(terms, AsymmetricWeights(0.5, 0.25, 0.125, 0.0625))) == 5.0
     with pytest.raises(PocketlensError, match="negative"):
         AsymmetricWeights(-1, 0)
