@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from encoder.datasets.splits import SplitRule, read_table, split_classes
+from encoder.datasets.table import ImageTable, Row
 
 
 def link_training_half(source: Path, target: Path, *, images: int | None = None) -> Path:
@@ -19,8 +20,8 @@ def link_training_half(source: Path, target: Path, *, images: int | None = None)
         return target
     rule = SplitRule(val=0.0)
     half = split_classes(read_table(source), rule).split("train")
-    bare = [type(row)(row.path, row.label) for row in half.rows]
-    divided = split_classes(type(half)(half.root, tuple(bare)), rule)
+    bare = tuple(Row(row.path, row.label) for row in half.rows)
+    divided = split_classes(ImageTable(half.root, bare), rule)
     rng = np.random.default_rng(0)
     chosen = list[str]()
     for name in divided.class_names():

@@ -9,19 +9,16 @@ alternating rounds, so that a noisy machine disturbs all of them alike; the medi
 """
 
 import argparse
-import dataclasses
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from record import update_result
-from timing import seconds
+from timing import on_one_core, read_rate, seconds
 
 from encoder.checkpoint import Checkpoint, load_checkpoint
 from encoder.compared_views import compare_views
@@ -39,15 +36,6 @@ from encoder.views import sample_views
 from server_index.encode import open_encoder
 
 CORES = count_cores()
-
-
-def on_one_core(run: Callable[[], object]) -> float:
-    """Return the core-seconds of a call that is kept to one thread."""
-    torch.set_num_threads(1)
-    try:
-        return seconds(run)
-    finally:
-        torch.set_num_threads(CORES)
 
 
 def measure_encoding(checkpoint: Path, files: list[Path], rounds: int) -> dict[str, float]:
@@ -113,8 +101,7 @@ def measure_training(teacher: Checkpoint, data: Path, work: Path, rounds: int) -
     def step() -> None:
         images = normalise_pixels(small, teacher.preprocess)
         compared = compare_views(model, images, guide.network, aim, views=repeats)
-        weights = dataclasses.replace(recipe.weights, neighbours=0.0)  # a thousandth of a step
-        loss = asymmetric_loss(compared.terms, weights)
+        loss = asymmetric_loss(compared.terms, recipe.weights)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -143,11 +130,7 @@ def _loop_images_per_s(teacher: Checkpoint, table: ImageTable, work: Path) -> fl
     """Run the real distillation for thirty steps and read its own log."""
     recipe = StudentRecipe(optimisation=Optimisation(epochs=30 * 32 / len(table), lr=1e-6))
     distil_student(teacher, table, recipe, work / "student", overwrite=True)
-    lines = (work / "student" / "metrics.jsonl").read_text().splitlines()
-    logged = [json.loads(line) for line in lines if '"step"' in line]
-    first, last = logged[0], logged[-1]
-    steps = last["step"] - first["step"]
-    return recipe.images * steps / (last["seconds"] - first["seconds"])
+    return read_rate(work / "student", recipe.images)
 
 
 def measure_help() -> dict[str, float]:

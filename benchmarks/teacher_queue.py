@@ -12,7 +12,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from record import flatten_row, timed_step, update_result
@@ -30,6 +30,7 @@ from encoder.evaluation.protocol import (
     evaluate_pair,
 )
 from encoder.evaluation.robustness import corrupt
+from encoder.losses.supervised import LossName
 from encoder.preprocess import Pixels
 
 SEEDS = (0, 1, 2)
@@ -40,16 +41,8 @@ FULL = {
     "--nested 256",
 }
 SMALL = "--size 112 --epochs 6 --lr 5e-4 --val-share 0"
-LOSSES = (
-    "softmax",
-    "arcface",
-    "cosface",
-    "subcenter-arcface",
-    "soft-triple",
-    "proxy-anchor",
-    "multi-similarity",
-    "triplet",
-)
+# All but the episodes of a master's branches.
+LOSSES = [name for name in get_args(LossName) if name != "prototypical"]
 DIMS = (64, 128, 256, 512, 1024, 2048)
 SHARES = (1.0, 0.5, 0.25, 0.1)
 # Images of each class to train on.

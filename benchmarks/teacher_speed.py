@@ -5,13 +5,12 @@ each measured alone, in fp32, which is the fastest on a CPU. Decoding is done on
 """
 
 import dataclasses
-import json
 import statistics
 from pathlib import Path
 
 import numpy as np
 import torch
-from timing import seconds
+from timing import on_one_core, read_rate, seconds
 
 from encoder.classed_images import open_classed
 from encoder.datasets.splits import SplitRule, read_table, split_classes
@@ -60,11 +59,8 @@ def measure_teacher_speed(data: Path, work: Path, rounds: int) -> dict[str, floa
     parts: dict[str, list[float]] = {"views": [], "network": [], "loop": []}
     step()
     for _ in range(rounds):
-        torch.set_num_threads(1)
-        alone = seconds(step)
-        parts["views"].append(seconds(cut) / batch)
-        torch.set_num_threads(CORES)
-        parts["network"].append(min(CORES * seconds(step), alone) / batch)
+        parts["views"].append(on_one_core(cut) / batch)
+        parts["network"].append(min(CORES * seconds(step), on_one_core(step)) / batch)
         parts["loop"].append(CORES / _loop_images_per_s(table, work))
     cutter.close()
     each = {name: statistics.median(values) for name, values in parts.items()}
@@ -85,8 +81,4 @@ def _loop_images_per_s(table: ImageTable, work: Path) -> float:
     settings = dataclasses.replace(RECIPE.optimisation, epochs=epochs)
     recipe = dataclasses.replace(RECIPE, optimisation=settings)
     train_teacher(table, recipe, work / "teacher", overwrite=True)
-    lines = (work / "teacher" / "metrics.jsonl").read_text().splitlines()
-    logged = [json.loads(line) for line in lines if '"lr"' in line]
-    first, last = logged[0], logged[-1]
-    steps = last["step"] - first["step"]
-    return RECIPE.batch * steps / float(last["seconds"] - first["seconds"])
+    return read_rate(work / "teacher", RECIPE.batch)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from encoder.embed import embed_files
+from encoder.embed import embed_all
 from encoder.images import Source
 from encoder.inference import prepare_network
 from encoder.model import Architecture, EmbeddingModel
@@ -36,14 +36,8 @@ def centre_projection(
     """
     network = prepare_network(model, architecture, preprocess, precision="fp32")
     chosen = files[:: -(-len(files) // _ENOUGH)]
-    embedder = network.feature_extractor
-    total, count = np.zeros(model.projection.in_features), 0
     with track("centring the embedding", len(chosen)) as advance:
-        for batch in embed_files(chosen, preprocess, embedder):
-            if len(batch.positions):
-                total += batch.vectors.sum(axis=0, dtype=np.float64)
-                count += len(batch.positions)
-            advance(len(batch.positions) + len(batch.quarantined))
-    mean = torch.from_numpy(total / max(count, 1)).to(model.projection.weight)
+        features = embed_all(chosen, preprocess, network.feature_extractor, advance=advance).vectors
+    mean = torch.from_numpy(features.mean(axis=0, dtype=np.float64)).to(model.projection.weight)
     model.projection.bias = nn.Parameter(-model.projection.weight.detach() @ mean)
     return dataclasses.replace(architecture, bias=True)

@@ -17,7 +17,7 @@ from encoder.datasets.folds import make_folds
 from encoder.datasets.splits import SplitRule
 from encoder.datasets.table import ImageTable
 from encoder.embed import Quarantined
-from encoder.evaluate import encode_images, labelled_test
+from encoder.evaluate import encode_with_each, labelled_test
 from encoder.evaluation.document import EncoderFacts, to_document
 from encoder.evaluation.protocol import (
     EvaluationRow,
@@ -115,11 +115,7 @@ def judge_folds(
     teachers: list[Checkpoint], test: ImageTable
 ) -> tuple[tuple[EvaluationRow, ...], tuple[Quarantined, ...]]:
     """Return the rows of the folds' models on one test table, and what could not be read there."""
-    both = [
-        encode_images(teacher, teacher.preprocess, table=test, precision=_PRECISION)
-        for teacher in teachers
-    ]
-    encoded = [part for part, _ in both]
+    encoded, unread = encode_with_each(teachers, table=test, precision=_PRECISION)
     each = [evaluate_pair(f"fold {n}", part, part) for n, part in enumerate(encoded, 1)]
     joined = concatenate_encoders(encoded)
     dim = joined.vectors.shape[1]
@@ -128,7 +124,7 @@ def judge_folds(
         average_rows("separated: mean of the folds", each),
         evaluate_pair(f"concatenated, {dim}-d", joined, joined),
     )
-    return rows, both[0][1]
+    return rows, unread
 
 
 def _describe(

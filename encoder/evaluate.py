@@ -7,7 +7,7 @@ It always stands beside a student.
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -170,6 +170,17 @@ def _harm(image: Pixels, *, name: str, strength: float, seed: int) -> Pixels:
     # The noise of a picture follows from its pixels, so that threads may come in any order.
     own = zlib.crc32(np.ascontiguousarray(image[::8, ::8]).data)
     return corrupt(image, name, strength, seed=seed + own)
+
+
+def encode_with_each(
+    checkpoints: Sequence[Checkpoint], *, table: ImageTable, precision: str
+) -> tuple[list[EncodedSet], tuple[Quarantined, ...]]:
+    """Encode a table's images with each checkpoint; return also what could not be read."""
+    both = [
+        encode_images(used, used.preprocess, table=table, precision=precision)
+        for used in checkpoints
+    ]
+    return [encoded for encoded, _ in both], both[0][1]
 
 
 def encode_images(

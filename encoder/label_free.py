@@ -93,12 +93,8 @@ def init_teacher(
             model, recipe.architecture, preprocess, precision=recipe.precision
         )
         moments, quarantined = _measure(chosen, preprocess, network.feature_extractor, width)
-        if moments.count <= recipe.architecture.dim:
-            raise PocketlensError(
-                f"{table.root}: {moments.count} readable images are too few for --dim "
-                f"{recipe.architecture.dim}; give more, or a smaller --dim"
-            )
-        weight, bias = whiten(moments, recipe.architecture.dim, recipe.whitening, recipe.shrinkage)
+        _refuse_few(table, moments.count, dim)
+        weight, bias = whiten(moments, dim, recipe.whitening, recipe.shrinkage)
         projection = model.projection
         with torch.no_grad():
             projection.weight.copy_(torch.from_numpy(weight))

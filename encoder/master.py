@@ -19,7 +19,7 @@ from encoder.datasets.splits import SplitRule
 from encoder.datasets.table import ImageTable
 from encoder.embed import Quarantined
 from encoder.errors import PocketlensError
-from encoder.evaluate import encode_images
+from encoder.evaluate import encode_with_each
 from encoder.evaluation.protocol import (
     EncodedSet,
     EvaluationRow,
@@ -90,7 +90,7 @@ def train_master(
         names = [f"branch-{number}" for number in range(1, recipe.branches + 1)]
         branches, aside = train_each(
             {
-                name: (part, _with_seed(recipe.branch, recipe.branch.seed + number))
+                name: (part, dataclasses.replace(recipe.branch, seed=recipe.branch.seed + number))
                 for number, (name, part) in enumerate(zip(names, parts, strict=True), 1)
             },
             state,
@@ -122,19 +122,12 @@ def train_master(
     return rows, tuple({entry.path: entry for entry in aside}.values())
 
 
-def _with_seed(recipe: TeacherRecipe, seed: int) -> TeacherRecipe:
-    return dataclasses.replace(recipe, seed=seed)
-
-
 def fuse_branches(
     branches: list[Checkpoint], table: ImageTable
 ) -> tuple[EncodedSet, tuple[Quarantined, ...]]:
     """Return the branches' unit vectors side by side, unit length again, and what is unreadable."""
-    both = [
-        encode_images(branch, branch.preprocess, table=table, precision="auto")
-        for branch in branches
-    ]
-    return concatenate_encoders([encoded for encoded, _ in both]), both[0][1]
+    each, unread = encode_with_each(branches, table=table, precision="auto")
+    return concatenate_encoders(each), unread
 
 
 def _judge(
@@ -144,11 +137,7 @@ def _judge(
     labelled = validation.select(n for n, row in enumerate(validation.rows) if row.label)
     if not len(labelled):
         return (), ()
-    both = [
-        encode_images(branch, branch.preprocess, table=labelled, precision="auto")
-        for branch in branches
-    ]
-    each, unread = [encoded for encoded, _ in both], both[0][1]
+    each, unread = encode_with_each(branches, table=labelled, precision="auto")
     if not has_pair(each[0].labels):
         return (), unread
     fused = concatenate_encoders(each)

@@ -249,10 +249,7 @@ def _optimise(
             bfloat16=bfloat16,
         )
         terms, cosine = compared.terms, compared.cosine
-        weights = recipe.weights
-        if database is None or number < first_with_neighbours:
-            weights = dataclasses.replace(weights, neighbours=0.0)
-        else:
+        if database is not None and number >= first_with_neighbours:
             terms["neighbours"] = contextual_term(
                 compared.student,
                 compared.teacher,
@@ -260,7 +257,7 @@ def _optimise(
                 nearest=recipe.nearest,
                 temperature=recipe.neighbour_temperature,
             )
-        loss = asymmetric_loss(terms, weights) / len(chosen)
+        loss = asymmetric_loss(terms, recipe.weights) / len(chosen)
         figures = {name: float(term.detach()) / len(chosen) for name, term in terms.items()}
         names = images.paths(images.positions[chosen])
         return BatchLoss(loss, {**figures, "cosine": cosine}, names)

@@ -1,7 +1,7 @@
 """The command line of database encoders: parse, call, print."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -40,6 +40,9 @@ from encoder.training_options import (
     read_split,
     report_checkpoint,
 )
+
+if TYPE_CHECKING:
+    from encoder.views import ViewRecipe
 
 
 def train_teacher(
@@ -159,7 +162,6 @@ def train_teacher(
     from encoder.optimisation import Optimisation
     from encoder.teacher import TeacherRecipe
     from encoder.teacher import train_teacher as run
-    from encoder.views import ViewRecipe, colour_views
 
     chosen = TeacherRecipe(
         architecture=Architecture(trunk, pooling, dim, batch_norm),  # type: ignore[arg-type]
@@ -195,10 +197,7 @@ def train_teacher(
             tuple(nested or ()),
         ),
         crop=crop,
-        views=colour_views(
-            ViewRecipe(scale=(scale, 1.0), mix_alpha=0.0, fit=fit),  # type: ignore[arg-type]
-            jitter,
-        ),
+        views=_build_views(scale, jitter, fit),
         weights=str(weights) if weights else "",
         centred=centre,
         seed=seed,
@@ -325,7 +324,6 @@ def train_master(
     from encoder.model import Architecture
     from encoder.optimisation import Optimisation
     from encoder.teacher import TeacherRecipe
-    from encoder.views import ViewRecipe, colour_views
 
     branch = TeacherRecipe(
         architecture=Architecture(trunk, pooling, dim),  # type: ignore[arg-type]
@@ -341,10 +339,7 @@ def train_master(
         batch=batch,
         images_per_class=images_per_class,
         loss=LossRecipe("prototypical", temperature),
-        views=colour_views(
-            ViewRecipe(scale=(scale, 1.0), mix_alpha=0.0, fit=fit),  # type: ignore[arg-type]
-            jitter,
-        ),
+        views=_build_views(scale, jitter, fit),
         weights=str(weights) if weights else "",
         seed=seed,
     )
@@ -361,3 +356,11 @@ def train_master(
         print("on the validation classes:")
         print_rows(rows)
     print(f"{output}: master of {branches} branches; guide a teacher with --guide {output}")
+
+
+def _build_views(scale: float, jitter: float, fit: str) -> "ViewRecipe":
+    """Return how a teacher's views are drawn: nothing is mixed, as their classes are told."""
+    from encoder.views import ViewRecipe, colour_views
+
+    recipe = ViewRecipe(scale=(scale, 1.0), mix_alpha=0.0, fit=fit)  # type: ignore[arg-type]
+    return colour_views(recipe, jitter)

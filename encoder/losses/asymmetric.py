@@ -73,8 +73,10 @@ def feature_term(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def asymmetric_loss(terms: dict[str, Tensor], weights: AsymmetricWeights) -> Tensor:
-    """Return the sum of the absolute term and of the others, weighted; those weighted are there."""
+    """Return the sum of the absolute term and of the others given, weighted."""
     others = (
-        weight * terms[name] for name, weight in dataclasses.asdict(weights).items() if weight
+        weight * terms[name]
+        for name, weight in dataclasses.asdict(weights).items()
+        if weight and name in terms
     )
     return sum(others, start=terms["absolute"])

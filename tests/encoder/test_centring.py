@@ -46,14 +46,14 @@ def test_of_very_many_images_a_part_is_looked_at(
 ) -> None:
     files = read_folder(drawn).sources()
     looked_at = list[int]()
-    embed_files = centring.embed_files
+    embed = centring.embed_all
 
     def watch(chosen: list[Path], *given: object, **named: object) -> object:
         looked_at.append(len(chosen))
-        return embed_files(chosen, *given, **named)  # type: ignore[arg-type]
+        return embed(chosen, *given, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(centring, "_ENOUGH", 10)
-    monkeypatch.setattr(centring, "embed_files", watch)
+    monkeypatch.setattr(centring, "embed_all", watch)
     teacher = load_checkpoint(saved / "teacher")
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"not a picture")
