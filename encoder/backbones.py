@@ -1,4 +1,8 @@
-"""Trunks: which network extracts features, and where its weights come from."""
+"""Trunks: which network extracts features, and where its weights come from.
+
+A name is a timm model's, or several joined by `+`: networks that look at the picture side by side,
+for a database encoder that may cost more than a query encoder.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -20,23 +24,46 @@ _PACKAGED = {
 _LITE_MEAN, _LITE_STD = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
 
 
+class SideBySide(nn.Module):
+    """Join the feature maps of several trunks, channel by channel."""
+
+    def __init__(self, trunks: list[Any]) -> None:
+        super().__init__()
+        self.trunks = nn.ModuleList(trunks)
+        self.num_features = sum(int(trunk.num_features) for trunk in trunks)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map `[n, 3, h, w]` to `[n, sum of channels, h', w']`."""
+        return torch.cat([trunk(images) for trunk in self.trunks], dim=1)
+
+
 def build_trunk(name: str) -> nn.Module:
-    """Build a timm trunk without pooling and classifier: `[n, 3, h, w]` → `[n, c, h', w']`.
+    """Build a trunk without pooling and classifier: `[n, 3, h, w]` → `[n, c, h', w']`.
 
     Raises:
         PocketlensError: when timm has no such model, or it does not end in a feature map.
     """
+    parts = name.split("+")
+    if len(parts) == 1:
+        return _build_one(name)
+    joined = SideBySide([_build_one(part) for part in parts])
+    _check_feature_map(joined, name, "its networks do not end in maps of one size")
+    return joined
+
+
+def _build_one(name: str) -> nn.Module:
     import timm
 
     try:
         trunk: nn.Module = timm.create_model(name, num_classes=0, global_pool="")
     except (RuntimeError, TypeError, ValueError) as error:
         raise PocketlensError(f"trunk {name!r}: timm cannot build it ({error})") from None
-    _check_feature_map(trunk, name)
+    reason = "does not end in a feature map at any size; take a convolutional one"
+    _check_feature_map(trunk, name, reason)
     return trunk
 
 
-def _check_feature_map(trunk: nn.Module, name: str) -> None:
+def _check_feature_map(trunk: nn.Module, name: str, reason: str) -> None:
     """Refuse trunks that do not end in `[n, channels, h, w]`, or take one size only."""
     try:
         with torch.inference_mode():
@@ -44,13 +71,27 @@ def _check_feature_map(trunk: nn.Module, name: str) -> None:
     except Exception:  # trunks raise many kinds at a size they do not take
         shape = torch.Size()
     if len(shape) != 4 or shape[1] != trunk.num_features:
-        raise PocketlensError(
-            f"trunk {name!r} does not end in a feature map at any size; take a convolutional one"
-        )
+        raise PocketlensError(f"trunk {name!r}: {reason}")
 
 
 def input_statistics(name: str) -> tuple[Triple, Triple]:
-    """Return the mean and std, in 0..255, that the trunk's ImageNet weights were trained with."""
+    """Return the mean and std, in 0..255, that the trunk's ImageNet weights were trained with.
+
+    Raises:
+        PocketlensError: when networks side by side were trained with different ones.
+    """
+    first, *others = name.split("+")
+    found = _statistics_of_one(first)
+    for other in others:
+        if _statistics_of_one(other) != found:
+            raise PocketlensError(
+                f"trunk {name!r}: {first} and {other} were trained on pixels normalised "
+                "differently; join networks of one family"
+            )
+    return found
+
+
+def _statistics_of_one(name: str) -> tuple[Triple, Triple]:
     if name in _PACKAGED:
         return _LITE_MEAN, _LITE_STD
     import timm
@@ -75,6 +116,10 @@ def load_imagenet(trunk: nn.Module, name: str) -> None:
     Raises:
         PocketlensError: when the package is missing, or there is no network for the hub.
     """
+    if isinstance(trunk, SideBySide):
+        for part, part_name in zip(trunk.trunks, name.split("+"), strict=True):
+            load_imagenet(part, part_name)
+        return
     if name in _PACKAGED:
         _load_in_order(trunk, _packaged_file(_PACKAGED[name]))
         return

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from encoder.embed import Quarantined
 
 Output = Annotated[Path, typer.Argument(help="Checkpoint folder to write.")]
-Trunk = Annotated[str, typer.Option(help="Any timm model.")]
+Trunk = Annotated[str, typer.Option(help="Any timm model, or several joined by +.")]
 Weights = Annotated[
     Path | None, typer.Option(help="Safetensors file of the trunk, in place of ImageNet's.")
 ]

@@ -59,6 +59,53 @@ def test_bad_architectures_are_refused(fields: dict[str, object], message: str) 
         Architecture(**fields)  # type: ignore[arg-type]
 
 
+def test_trunks_side_by_side_are_the_single_ones_joined() -> None:
+    names = ("tf_efficientnet_lite0", "tf_efficientnet_lite1")
+    joined = start_model(Architecture(trunk="+".join(names), dim=16), "").eval()
+    singles = [start_model(Architecture(trunk=name, dim=16), "").eval() for name in names]
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = torch.cat([single.trunk(images) for single in singles], dim=1)
+        torch.testing.assert_close(joined.trunk(images), expected)
+        assert joined(images).shape == (2, 16)
+    assert joined.projection.in_features == expected.shape[1] == 2560
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tf_efficientnet_lite0+no_such_net", "no_such_net"),
+        ("tf_efficientnet_lite0+", "trunk ''"),
+        ("resnet10t+dla34+tf_efficientnet_lite0", "tf_efficientnet_lite0.*normalised differently"),
+    ],
+)
+def test_trunks_that_do_not_go_together_are_refused(name: str, message: str) -> None:
+    with pytest.raises(PocketlensError, match=message):
+        build_trunk(name)
+        input_statistics(name)
+
+
+def test_trunks_of_different_strides_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of 2 by 2 and of 4 by 4 places cannot be joined."""
+    import timm
+
+    class Even(nn.Module):
+        num_features = 4
+
+        def __init__(self, stride: int) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1, stride)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            features: torch.Tensor = self.conv(images)
+            return features
+
+    strides = {"coarse": 32, "fine": 16}
+    monkeypatch.setattr(timm, "create_model", lambda name, **_: Even(strides[name]))
+    with pytest.raises(PocketlensError, match=r"coarse\+fine.*maps of one size"):
+        build_trunk("coarse+fine")
+
+
 def test_unknown_trunk_and_wrong_weights_are_named(tmp_path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(PocketlensError, match="no_such_net"):
         build_trunk("no_such_net")
