@@ -2,7 +2,12 @@
 
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+import teacher_tables
+from teacher_tables import show
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -31,7 +36,7 @@ def format_real_images() -> str:
     for key, title in _ROWS.items():
         cells = []
         for name in _SETS:
-            cells += [_show(figures, f"{name}.{key}.{metric}") for metric in ("r1", "map_at_r")]
+            cells += [show(figures, f"{name}.{key}.{metric}") for metric in ("r1", "map_at_r")]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -63,7 +68,7 @@ def format_off_the_shelf() -> str:
     for size in (224, 128):
         for key, title in (("", "Pillow, bicubic"), (".own", "this project's, bilinear")):
             cells = [
-                _show(figures, f"offtheshelf.{name}.{size}{key}.{metric}")
+                show(figures, f"offtheshelf.{name}.{size}{key}.{metric}")
                 for name in _SETS
                 for metric in ("r1", "map_at_r")
             ]
@@ -90,16 +95,23 @@ def format_search() -> str:
     return "\n".join(lines)
 
 
-def _show(figures: dict[str, float], key: str) -> str:
-    half = (figures[f"{key}.high"] - figures[f"{key}.low"]) / 2
-    return f"{figures[key]:.1f} ±{half:.1f}"
+def format_teachers(table: Callable[[dict[str, float]], str]) -> str:
+    """Return one of the tables of teachers."""
+    return table(read_figures("teachers"))
 
 
-TABLES = {
+TABLES: dict[str, Callable[[], str]] = {
     "real-images": format_real_images,
     "speed": format_speed,
     "off-the-shelf": format_off_the_shelf,
     "search": format_search,
+    "teachers": partial(format_teachers, teacher_tables.format_full),
+    "losses": partial(format_teachers, teacher_tables.format_losses),
+    "shares": partial(format_teachers, teacher_tables.format_shares),
+    "dims": partial(format_teachers, teacher_tables.format_dims),
+    "flowers": partial(format_teachers, teacher_tables.format_flowers),
+    "guided": partial(format_teachers, teacher_tables.format_guided),
+    "many-classes": partial(format_teachers, teacher_tables.format_many_classes),
 }
 
 

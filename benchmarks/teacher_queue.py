@@ -10,6 +10,7 @@ of cars are judged on birds, that is the whole first half of the birds' classes.
 import dataclasses
 import json
 import shlex
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +18,7 @@ from typing import Any, get_args
 import numpy as np
 from record import flatten_row, timed_step, update_result
 from small_sets import link_training_half
+from timing import on_one_core
 
 from encoder.checkpoint import load_checkpoint
 from encoder.datasets.splits import SplitRule, known_split, read_table, split_classes
@@ -30,6 +32,7 @@ from encoder.evaluation.protocol import (
     evaluate_pair,
 )
 from encoder.evaluation.robustness import corrupt
+from encoder.inference import prepare_network
 from encoder.losses.supervised import LossName
 from encoder.preprocess import Pixels
 
@@ -180,9 +183,22 @@ def measure_flowers(place: Place) -> dict[str, float]:
         for size in SIZES:
             name = f"{trunk.rpartition('_')[2]}.{size}"
             flags = f"{FLOWERS} --trunk {trunk} --size {size}"
-            encoded = encode_test(place.train(data, f"flowers/{name}", flags), data)
-            figures |= flatten_row(f"flowers.{name}", judge(encoded).to_json())
+            folder = place.train(data, f"flowers/{name}", flags)
+            figures |= flatten_row(f"flowers.{name}", judge(encode_test(folder, data)).to_json())
+            figures[f"flowers.{name}.core_ms"] = measure_core_ms(folder)
     return figures
+
+
+def measure_core_ms(folder: Path) -> float:
+    """Return the core-milliseconds a teacher's network takes for an image, at its fastest."""
+    teacher = load_checkpoint(folder)
+    preprocess = teacher.preprocess
+    network = prepare_network(teacher.model, teacher.architecture, preprocess, precision="auto")
+    side = preprocess.size
+    images = np.random.default_rng(0).integers(0, 256, (8, side, side, 3), np.uint8)
+    times = [on_one_core(lambda: network.embed_images(images)) for _ in range(7)]
+    # The first allocates.
+    return 1e3 * statistics.median(times[1:]) / len(images)
 
 
 def swap_colours(image: Pixels) -> Pixels:
