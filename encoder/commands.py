@@ -13,7 +13,7 @@ from encoder.errors import PocketlensError, require_extra
 from encoder.evaluation.commands import report
 from encoder.options import Data, Overwrite, Seed
 from encoder.progress import report_set_aside
-from encoder.student_commands import distill
+from encoder.student_commands import distill, make_views
 from encoder.teacher_commands import init_teacher, train_master, train_teacher
 
 app = typer.Typer(no_args_is_help=True)
@@ -56,6 +56,7 @@ def demo_data(
 app.command("train-teacher")(train_teacher)
 app.command("init-teacher")(init_teacher)
 app.command("train-master")(train_master)
+app.command("make-views")(make_views)
 app.command()(distill)
 
 

@@ -88,10 +88,24 @@ def embed_files(
     Unreadable images appear in `quarantined` and have no vector. `alter` changes each decoded
     picture before it is resized.
     """
+    if embedder.use_one_core:
+        batch_size = _share_out(len(files), count_cores(), batch_size)
+    return embed_pictures(
+        files, lambda at: prepare_file(files[at], preprocess, alter), embedder, batch_size
+    )
+
+
+def embed_pictures(
+    files: Sequence[Source], read: Callable[[int], Pixels], embedder: Embedder, batch_size: int
+) -> Iterator[EmbeddedBatch]:
+    """Embed what `read` returns for the position of each file, in order and in batches so large.
+
+    It is called from several threads, and may raise a `BadImageError`: the file is set aside.
+    """
 
     def decode(position: int) -> Pixels | BadImageError:
         try:
-            return prepare_file(files[position], preprocess, alter)
+            return read(position)
         except BadImageError as error:
             return error
 
@@ -101,15 +115,13 @@ def embed_files(
     def start_embedding(chunk: range) -> Future[EmbeddedBatch]:
         return pool.submit(_embed_chunk, files, chunk, map(decode, chunk), embedder.embed)
 
-    cores = count_cores()
+    cores, chunks = count_cores(), _divide(len(files), batch_size)
     pool = ThreadPoolExecutor(cores, initializer=embedder.use_one_core)
     try:
         if embedder.use_one_core:
-            chunks = _divide(len(files), _share_out(len(files), cores, batch_size))
             for batch in _ahead(map(start_embedding, chunks), 2 * cores):
                 yield batch.result()
         else:
-            chunks = _divide(len(files), batch_size)
             for chunk, images in _ahead(map(start_decoding, chunks), embedder.batches_ahead):
                 decoded = (image.result() for image in images)
                 yield _embed_chunk(files, chunk, decoded, embedder.embed)

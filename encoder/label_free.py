@@ -26,9 +26,9 @@ from encoder.model import Architecture
 from encoder.preprocess import Preprocess
 from encoder.progress import track
 from encoder.space import mint_space
-from encoder.student import training_images
 from encoder.teacher import start_model
 from encoder.training import seed_everything
+from encoder.unlabelled_images import training_images
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ from encoder.compared_views import compare_views
 from encoder.datasets.table import ImageTable
 from encoder.embed import Quarantined, embed_all
 from encoder.errors import PocketlensError
-from encoder.image_cache import DecodedImages, open_images
+from encoder.image_cache import DecodedImages
 from encoder.images import Source
 from encoder.inference import (
     Inference,
@@ -39,6 +39,7 @@ from encoder.model import EmbeddingModel
 from encoder.optimisation import Optimisation, resolve_precision
 from encoder.preprocess import Preprocess
 from encoder.progress import track
+from encoder.shown_views import show_new_views, show_stored_views
 from encoder.teacher import head_of, start_model
 from encoder.training import (
     BatchLoss,
@@ -49,11 +50,11 @@ from encoder.training import (
     seed_everything,
 )
 from encoder.training_state import StateFolder, identify, open_state
+from encoder.unlabelled_images import open_unlabelled, training_images
 from encoder.view_cutter import ViewCutter
-from encoder.views import ViewRecipe, sample_views
+from encoder.view_store import ViewStore, check_store, verify_blocks
+from encoder.views import QUERY_VIEWS, ViewRecipe
 
-# Enough for a mean cosine to three digits.
-_HELD_OUT = 500
 # Enough to hold an image's like; each batch looks at all of them.
 _MOST_NEIGHBOURS = 20_000
 
@@ -74,8 +75,7 @@ class StudentRecipe:
     images: int = 32
     optimisation: Optimisation = Optimisation(epochs=6, lr=2e-4, head_factor=1.0)
     weights: AsymmetricWeights = AsymmetricWeights()
-    # Milder than the teacher's own: queries are whole pictures, and small crops cost recall there.
-    views: ViewRecipe = ViewRecipe(scale=(0.5, 1.0))
+    views: ViewRecipe = QUERY_VIEWS
     start: Literal["teacher", "imagenet"] = "teacher"
     keep: float = 0.0
     nearest: int = 128
@@ -110,6 +110,7 @@ def distil_student(
     recipe: StudentRecipe,
     output: Path,
     *,
+    store: ViewStore | None = None,
     overwrite: bool = False,
     resume: bool = False,
     tensorboard: Path | None = None,
@@ -117,8 +118,9 @@ def distil_student(
     """Train a student of the teacher on the table's training images and write its checkpoint.
 
     Labels are not used. The student carries the teacher's space; its alignment is measured on
-    images held out of the training. With `resume` a training of this output that was stopped goes
-    on. Returns it and the images that could not be read.
+    images held out of the training. With a `store` of the same images the teacher does not look at
+    views again. With `resume` a training of this output that was stopped goes on. Returns it and
+    the images that could not be read.
 
     Raises:
         PocketlensError: when there are no images, or the output must not be replaced.
@@ -126,28 +128,31 @@ def distil_student(
     check_output(output, marker=CONFIG, overwrite=overwrite)
     rng = seed_everything(recipe.seed)
     training = training_images(table, with_validation=recipe.with_validation)
-    if len(training) < 2:
-        raise PocketlensError(f"{table.root}: {len(training)} training images to distil on")
+    if store is not None:
+        recipe = _follow_store(store, recipe, teacher, training)
     preprocess = teacher.preprocess.resized(recipe.size)
     views = dataclasses.replace(recipe.views, fit=preprocess.fit)
     settings = resolve_precision(recipe.optimisation, choose_device())
     recipe = dataclasses.replace(recipe, views=views, optimisation=settings)
     _check_share_kept(recipe, teacher)
-    provenance = _describe(teacher, recipe, table, training)
+    provenance = _describe(teacher, recipe, table, training, store)
     model = start_student(teacher, recipe)
     identity = identify(start=digest_model(model), **provenance)
     with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
-        with track("reading images", len(training)) as advance:
-            side = 2 * teacher.preprocess.size
-            images = open_images(training.sources(), side=side, advance=advance)
-        validation = [] if recipe.with_validation else table.split("val").sources()
-        images, held_out = _hold_out(images, validation, rng)
+        images, held_out = open_unlabelled(
+            table,
+            side=2 * teacher.preprocess.size,
+            with_validation=recipe.with_validation,
+            rng=rng if store is None else store.source_of_held_out(),
+        )
+        if store is not None:
+            images = _take_stored(store, images)
         guide = prepare_inference(teacher, precision=recipe.teacher_precision)
         model = model.to(guide.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         database = None
         if recipe.weights.neighbours:
-            database = _embed_database(guide, images, recipe.seed)
-        _optimise(model, guide, preprocess, images, recipe, state, database, tensorboard)
+            database = _embed_database(guide, images, recipe.seed, store)
+        _optimise(model, guide, preprocess, images, recipe, state, database, store, tensorboard)
         if recipe.keep:
             mix_in_weights(model, teacher.model.state_dict(), recipe.keep)
         student = Checkpoint(
@@ -163,29 +168,6 @@ def distil_student(
             shutil.copyfile(state.log, folder / METRICS)
             save_checkpoint(student, folder)
     return student, images.quarantined
-
-
-def training_images(table: ImageTable, *, with_validation: bool) -> ImageTable:
-    """Return the rows that a student learns from."""
-    splits = ("", "train", "val") if with_validation else ("", "train")
-    return table.select(i for i, row in enumerate(table.rows) if row.split in splits)
-
-
-def _hold_out(
-    images: DecodedImages, validation: list[Source], rng: np.random.Generator
-) -> tuple[DecodedImages, list[Source]]:
-    """Return the images to train on, and files never trained on: the alignment is shown there.
-
-    Held out are the validation files, or where there are none a twentieth of the images.
-    """
-    if len(images.positions) < 2:
-        raise PocketlensError(f"{len(images.positions)} of the training images can be read")
-    if validation:
-        return images, validation
-    order = rng.permutation(images.positions)
-    count = max(1, min(_HELD_OUT, len(order) // 20))
-    held_out = [images.files[position] for position in order[:count]]
-    return dataclasses.replace(images, positions=np.sort(order[count:])), held_out
 
 
 def _check_share_kept(recipe: StudentRecipe, teacher: Checkpoint) -> None:
@@ -205,10 +187,50 @@ def start_student(teacher: Checkpoint, recipe: StudentRecipe) -> EmbeddingModel:
     return start_model(teacher.architecture, "")
 
 
-def _embed_database(guide: Inference, images: DecodedImages, seed: int) -> Tensor:
+def _follow_store(
+    store: ViewStore, recipe: StudentRecipe, teacher: Checkpoint, training: ImageTable
+) -> StudentRecipe:
+    """Return the recipe with the views of the store, once it is checked.
+
+    Raises:
+        PocketlensError: when the store is another teacher's, of other images, or damaged.
+    """
+    check_store(store, teacher, training)
+    if recipe.views_per_image > store.layout.views:
+        raise PocketlensError(
+            f"--views {recipe.views_per_image}: {store.folder} holds {store.layout.views} of each "
+            "image"
+        )
+    with track("checking the views", store.layout.images) as advance:
+        verify_blocks(store, advance)
+    return dataclasses.replace(recipe, views=store.recipe)
+
+
+def _take_stored(store: ViewStore, images: DecodedImages) -> DecodedImages:
+    """Return the images of which views are stored: the others were held out.
+
+    Raises:
+        PocketlensError: when one of them can no longer be read.
+    """
+    if not np.isin(store.positions, images.positions).all():
+        raise PocketlensError(
+            f"{store.folder}: some of its images can no longer be read, or were held out; make "
+            "views anew"
+        )
+    return dataclasses.replace(images, positions=store.positions)
+
+
+def _embed_database(
+    guide: Inference, images: DecodedImages, seed: int, store: ViewStore | None
+) -> Tensor:
     """Return the teacher's vectors of the training images, or of some of very many of them."""
-    chosen = np.random.default_rng(seed).permutation(images.positions)[:_MOST_NEIGHBOURS]
-    files = [images.files[position] for position in np.sort(chosen)]
+    order = np.random.default_rng(seed).permutation(len(images.positions))
+    chosen = np.sort(order[:_MOST_NEIGHBOURS])
+    if store is not None:
+        whole = torch.from_numpy(store.whole[chosen].astype(np.float32))
+        with torch.no_grad():
+            return guide.network.project(whole.to(guide.device))
+    files = [images.files[position] for position in images.positions[chosen]]
     with track("encoding the neighbours", len(files)) as advance:
         embedded = embed_all(files, guide.preprocess, guide.embedder, advance=advance)
     return torch.from_numpy(embedded.vectors).to(guide.device)
@@ -222,30 +244,26 @@ def _optimise(
     recipe: StudentRecipe,
     state: StateFolder,
     database: Tensor | None,
+    store: ViewStore | None,
     tensorboard: Path | None,
 ) -> None:
     batch = min(recipe.images, len(images.positions))
     batches = ShuffledBatches(len(images.positions), batch, recipe.seed)
     steps, steps_per_pass = count_steps(len(images.positions), batch, recipe.optimisation)
-    repeats, device = recipe.views_per_image, guide.device
+    count, device = recipe.views_per_image, guide.device
     first_with_neighbours = recipe.neighbours_from * steps * recipe.optimisation.accumulate
     bfloat16 = recipe.optimisation.precision == "bf16"
 
     def compute_loss(number: int, rng: np.random.Generator) -> BatchLoss:
         chosen = batches.draw(number)
-        positions = np.repeat(images.positions[chosen], repeats)
-        views = sample_views(
-            recipe.views, images.aspects(positions), rng, population=len(images.positions)
-        )
-        large = cutter.cut(positions, views, guide.preprocess.size, device)
-        small = cutter.cut(positions, views, preprocess.size, device)
+        shown = show(chosen, rng)
+        small = cutter.cut(shown.positions, shown.views, preprocess.size, device)
         compared = compare_views(
             model,
             normalise_pixels(small, preprocess),
             guide.network,
-            # Cloned out of inference mode, so that autograd may save it.
-            guide.extract_features(large).clone(),
-            views=repeats,
+            shown.features,
+            views=count,
             bfloat16=bfloat16,
         )
         terms, cosine = compared.terms, compared.cosine
@@ -264,6 +282,10 @@ def _optimise(
 
     settings = recipe.optimisation
     with contextlib.closing(ViewCutter(images, preprocess)) as cutter:
+        if store is None:
+            show = show_new_views(images, cutter, guide, recipe.views, count)
+        else:
+            show = show_stored_views(store, device, count)
         training = Training(
             f"distilling the {preprocess.size} px student",
             model,
@@ -290,7 +312,11 @@ def measure_alignment(
 
 
 def _describe(
-    teacher: Checkpoint, recipe: StudentRecipe, table: ImageTable, training: ImageTable
+    teacher: Checkpoint,
+    recipe: StudentRecipe,
+    table: ImageTable,
+    training: ImageTable,
+    store: ViewStore | None,
 ) -> dict[str, Any]:
     seen = {*teacher.provenance.get("trained_on", []), *training.class_names()}
     return {
@@ -300,4 +326,5 @@ def _describe(
         "trained_on": sorted(seen),
         "teacher": {"encoder": teacher.encoder, "size": teacher.preprocess.size},
         "data": table.describe(),
+        **({} if store is None else {"store": store.describe()}),
     }

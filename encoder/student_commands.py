@@ -7,6 +7,7 @@ import typer
 
 from encoder.errors import require_extra
 from encoder.options import Overwrite, Seed
+from encoder.progress import report_set_aside
 from encoder.recipe_file import Recipe
 from encoder.training_options import (
     Accumulate,
@@ -26,10 +27,57 @@ from encoder.training_options import (
     report_checkpoint,
 )
 
+WithValidation = Annotated[
+    bool, typer.Option("--with-validation", help="Take the validation images too.")
+]
+Teacher = Annotated[Path, typer.Argument(help="Checkpoint folder of the teacher.")]
+Data = Annotated[Path, typer.Argument(help="Folder or CSV of images; labels are not used.")]
+Scale = Annotated[float, typer.Option(help="Smallest share of an image's area that a view shows.")]
+Mix = Annotated[float, typer.Option(help="Alpha of the mixing, 0 for none.")]
+
+
+def make_views(
+    teacher: Teacher,
+    data: Data,
+    output: Annotated[Path, typer.Argument(help="Folder of views to write.")],
+    views: Annotated[int, typer.Option(help="Views of each image.")] = 16,
+    scale: Scale = 0.5,
+    mix: Mix = 0.2,
+    precision: Annotated[
+        str, typer.Option(help="Of the teacher: fp32, bf16, or auto: bf16 where it is fast.")
+    ] = "auto",
+    with_validation: WithValidation = False,
+    seed: Seed = 0,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Let a teacher look at views of every image once, for any number of students."""
+    require_extra("train", "make-views")
+    check_outputs(output, teacher, data, overwrite=overwrite, marker="views.json")
+    from encoder.checkpoint import load_checkpoint
+    from encoder.view_making import StoreRecipe
+    from encoder.view_making import make_views as run
+    from encoder.views import ViewRecipe
+
+    recipe = StoreRecipe(
+        views,
+        ViewRecipe(scale=(scale, 1.0), mix_alpha=mix),
+        precision=precision,
+        with_validation=with_validation,
+        seed=seed,
+    )
+    loaded = load_checkpoint(teacher)
+    layout, quarantined = run(
+        loaded, divide_known(data, loaded), recipe, output, overwrite=overwrite, resume=resume
+    )
+    report_set_aside(entry.reason for entry in quarantined)
+    size = sum(layout.sizes(layout.images).values())
+    print(f"{output}: {layout.views} views of each of {layout.images} images, {size / 1e6:.0f} MB")
+
 
 def distill(
-    teacher: Annotated[Path, typer.Argument(help="Checkpoint folder of the teacher.")],
-    data: Annotated[Path, typer.Argument(help="Folder or CSV of images; labels are not used.")],
+    teacher: Teacher,
+    data: Data,
     output: Output,
     recipe: Recipe = None,
     size: Annotated[int, typer.Option(help="Input side of the student in pixels.")] = 112,
@@ -51,10 +99,12 @@ def distill(
     keep: Annotated[
         float, typer.Option(help="Share of the teacher's weights mixed back in at the end.")
     ] = 0.0,
-    scale: Annotated[
-        float, typer.Option(help="Smallest share of an image's area that a view shows.")
-    ] = 0.5,
-    mix: Annotated[float, typer.Option(help="Alpha of the mixing, 0 for none.")] = 0.2,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Folder of make-views: its views, in place of new ones in each step."),
+    ] = None,
+    scale: Scale = 0.5,
+    mix: Mix = 0.2,
     teacher_student: Annotated[float, typer.Option(help="Weight of that relational term.")] = 0.7,
     student_student: Annotated[float, typer.Option(help="Weight of that relational term.")] = 0.7,
     feature: Annotated[
@@ -70,9 +120,7 @@ def distill(
     neighbour_temperature: Annotated[
         float, typer.Option(help="What that term divides cosines by.")
     ] = 0.05,
-    with_validation: Annotated[
-        bool, typer.Option("--with-validation", help="Train on the validation images too.")
-    ] = False,
+    with_validation: WithValidation = False,
     seed: Seed = 0,
     resume: Resume = False,
     tensorboard: Tensorboard = None,
@@ -80,12 +128,14 @@ def distill(
 ) -> None:
     """Distil a query encoder, without labels."""
     require_extra("train", "distill")
-    check_outputs(output, teacher, data, recipe, overwrite=overwrite)
+    check_outputs(output, teacher, data, recipe, store, overwrite=overwrite)
     check_tensorboard(tensorboard, output)
     from encoder.checkpoint import load_checkpoint
     from encoder.losses.asymmetric import AsymmetricWeights
     from encoder.optimisation import Optimisation
-    from encoder.student import StudentRecipe, distil_student, training_images
+    from encoder.student import StudentRecipe, distil_student
+    from encoder.unlabelled_images import training_images
+    from encoder.view_store import open_store
     from encoder.views import ViewRecipe
 
     chosen = StudentRecipe(
@@ -124,6 +174,7 @@ def distill(
         table,
         chosen,
         output,
+        store=None if store is None else open_store(store),
         overwrite=overwrite,
         resume=resume,
         tensorboard=tensorboard,

@@ -114,8 +114,17 @@ def _is_scratch(entry: Path) -> bool:
 
 
 def _is_ours(entry: Path) -> bool:
-    """Return whether a training, or one of folds or branches, wrote this."""
-    names = (_STATE, _LOG, "step-*.safetensors", "fold-*", "branch-*")
+    """Return whether a training, one of folds or branches, or a making of views wrote this."""
+    names = (
+        _STATE,
+        _LOG,
+        "step-*.safetensors",
+        "fold-*",
+        "branch-*",
+        "made.json",
+        "*.bin",
+        "*.f16",
+    )
     return _is_scratch(entry) or any(fnmatch(entry.name, name) for name in names)
 
 

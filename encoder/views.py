@@ -68,6 +68,10 @@ class ViewRecipe:
                 raise PocketlensError(f"view {name} {getattr(self, name)} is not in 0..{most:g}")
 
 
+# Milder than a teacher's own: queries are whole pictures, and small crops cost recall there.
+QUERY_VIEWS = ViewRecipe(scale=(0.5, 1.0))
+
+
 def colour_views(recipe: ViewRecipe, strength: float) -> ViewRecipe:
     """Return the recipe with its changes of colour made so many times as strong."""
     if not 0 <= strength <= 3:

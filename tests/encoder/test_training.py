@@ -27,9 +27,9 @@ from encoder.student import (
     StudentRecipe,
     distil_student,
     measure_alignment,
-    training_images,
 )
 from encoder.teacher import TeacherRecipe, train_teacher
+from encoder.unlabelled_images import training_images
 from encoder.views import ViewRecipe
 
 RULE = SplitRule(test=0.25, val=0.2)
