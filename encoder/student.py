@@ -1,14 +1,14 @@
 """Distil the query encoder: the teacher's space at a smaller input (Suma & Tolias, 2023)."""
 
 import contextlib
-import copy
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from encoder.atomic import check_output, new_folder
@@ -40,7 +40,8 @@ from encoder.optimisation import Optimisation, resolve_precision
 from encoder.preprocess import Preprocess
 from encoder.progress import track
 from encoder.shown_views import show_new_views, show_stored_views
-from encoder.teacher import head_of, start_model
+from encoder.student_start import Beginning, Start, fit_start, plan_start
+from encoder.teacher import head_of
 from encoder.training import (
     BatchLoss,
     Training,
@@ -61,7 +62,11 @@ _MOST_NEIGHBOURS = 20_000
 
 @dataclasses.dataclass(frozen=True)
 class StudentRecipe:
-    """Hold every choice of a student's training; `start` says whose weights it starts from.
+    """Hold every choice of a student's training.
+
+    `trunk` is a timm model, or the teacher's where it is empty. `start` says whose weights it
+    starts from: where it is empty, the teacher's if the trunk is, else ImageNet's, the projection
+    then being fitted to the teacher's vectors of the training images.
 
     `keep` is the share of the teacher's weights that is mixed back in at the end. Of each view the
     `nearest` training images are the neighbourhood whose ranking is learnt, from a share of
@@ -71,12 +76,13 @@ class StudentRecipe:
     """
 
     size: int = 112
+    trunk: str = ""
     views_per_image: int = 2
     images: int = 32
     optimisation: Optimisation = Optimisation(epochs=6, lr=2e-4, head_factor=1.0)
     weights: AsymmetricWeights = AsymmetricWeights()
     views: ViewRecipe = QUERY_VIEWS
-    start: Literal["teacher", "imagenet"] = "teacher"
+    start: Start = ""
     keep: float = 0.0
     nearest: int = 128
     neighbours_from: float = 0.7
@@ -88,7 +94,7 @@ class StudentRecipe:
     def __post_init__(self) -> None:
         if not 1 <= self.views_per_image <= 32 or not 1 <= self.images <= 1024:
             raise PocketlensError("--views must be in 1..32 and --images in 1..1024")
-        if self.start not in ("teacher", "imagenet"):
+        if self.start not in ("", "teacher", "imagenet"):
             raise PocketlensError(f"--start {self.start!r} is not teacher or imagenet")
         if not 0 <= self.keep < 1:
             raise PocketlensError(f"--keep {self.keep} is not at least 0 and below 1")
@@ -130,13 +136,14 @@ def distil_student(
     training = training_images(table, with_validation=recipe.with_validation)
     if store is not None:
         recipe = _follow_store(store, recipe, teacher, training)
-    preprocess = teacher.preprocess.resized(recipe.size)
+    beginning = plan_start(teacher, recipe.size, recipe.trunk, recipe.start)
+    preprocess = beginning.preprocess
     views = dataclasses.replace(recipe.views, fit=preprocess.fit)
     settings = resolve_precision(recipe.optimisation, choose_device())
     recipe = dataclasses.replace(recipe, views=views, optimisation=settings)
-    _check_share_kept(recipe, teacher)
+    _check_share_kept(recipe, beginning)
     provenance = _describe(teacher, recipe, table, training, store)
-    model = start_student(teacher, recipe)
+    model = beginning.build(teacher)
     identity = identify(start=digest_model(model), **provenance)
     with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
         images, held_out = open_unlabelled(
@@ -148,16 +155,21 @@ def distil_student(
         if store is not None:
             images = _take_stored(store, images)
         guide = prepare_inference(teacher, precision=recipe.teacher_precision)
-        model = model.to(guide.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         database = None
-        if recipe.weights.neighbours:
-            database = _embed_database(guide, images, recipe.seed, store)
+        if recipe.weights.neighbours or not beginning.of_teacher:
+            places, database = _embed_database(guide, images, recipe.seed, store)
+            if not beginning.of_teacher:
+                files = [images.files[position] for position in images.positions[places]]
+                fit_start(model, beginning, files, database.cpu().numpy(), guide.precision)
+            if not recipe.weights.neighbours:
+                database = None
+        model = model.to(guide.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         _optimise(model, guide, preprocess, images, recipe, state, database, store, tensorboard)
         if recipe.keep:
             mix_in_weights(model, teacher.model.state_dict(), recipe.keep)
         student = Checkpoint(
             model.cpu().eval(),
-            teacher.architecture,
+            beginning.architecture,
             preprocess,
             teacher.space,
             "student",
@@ -170,21 +182,13 @@ def distil_student(
     return student, images.quarantined
 
 
-def _check_share_kept(recipe: StudentRecipe, teacher: Checkpoint) -> None:
+def _check_share_kept(recipe: StudentRecipe, beginning: Beginning) -> None:
     """Refuse to mix weights that did not start as the teacher's, or norms that are trained."""
-    can = recipe.start == "teacher" and teacher.architecture.batch_norm == "folded"
-    if recipe.keep and not can:
+    if recipe.keep and not (beginning.of_teacher and beginning.architecture.batch_norm == "folded"):
         # The statistics of a mix of two networks are not the mix of their statistics.
         raise PocketlensError(
             f"--keep {recipe.keep} needs --start teacher and a teacher of folded batch norms"
         )
-
-
-def start_student(teacher: Checkpoint, recipe: StudentRecipe) -> EmbeddingModel:
-    """Return the model that a student's training starts from."""
-    if recipe.start == "teacher":
-        return copy.deepcopy(teacher.model)
-    return start_model(teacher.architecture, "")
 
 
 def _follow_store(
@@ -222,18 +226,18 @@ def _take_stored(store: ViewStore, images: DecodedImages) -> DecodedImages:
 
 def _embed_database(
     guide: Inference, images: DecodedImages, seed: int, store: ViewStore | None
-) -> Tensor:
-    """Return the teacher's vectors of the training images, or of some of very many of them."""
+) -> tuple[NDArray[np.int64], Tensor]:
+    """Return places of the training images, some of very many, and the teacher's vectors there."""
     order = np.random.default_rng(seed).permutation(len(images.positions))
     chosen = np.sort(order[:_MOST_NEIGHBOURS])
     if store is not None:
         whole = torch.from_numpy(store.whole[chosen].astype(np.float32))
         with torch.no_grad():
-            return guide.network.project(whole.to(guide.device))
+            return chosen, guide.network.project(whole.to(guide.device))
     files = [images.files[position] for position in images.positions[chosen]]
     with track("encoding the neighbours", len(files)) as advance:
         embedded = embed_all(files, guide.preprocess, guide.embedder, advance=advance)
-    return torch.from_numpy(embedded.vectors).to(guide.device)
+    return chosen, torch.from_numpy(embedded.vectors).to(guide.device)
 
 
 def _optimise(
@@ -251,7 +255,7 @@ def _optimise(
     batches = ShuffledBatches(len(images.positions), batch, recipe.seed)
     steps, steps_per_pass = count_steps(len(images.positions), batch, recipe.optimisation)
     count, device = recipe.views_per_image, guide.device
-    first_with_neighbours = recipe.neighbours_from * steps * recipe.optimisation.accumulate
+    with_neighbours = recipe.neighbours_from * steps * recipe.optimisation.accumulate
     bfloat16 = recipe.optimisation.precision == "bf16"
 
     def compute_loss(number: int, rng: np.random.Generator) -> BatchLoss:
@@ -267,7 +271,7 @@ def _optimise(
             bfloat16=bfloat16,
         )
         terms, cosine = compared.terms, compared.cosine
-        if database is not None and number >= first_with_neighbours:
+        if database is not None and with_neighbours <= number:
             terms["neighbours"] = contextual_term(
                 compared.student,
                 compared.teacher,

@@ -93,9 +93,13 @@ def distill(
     precision: Precision = "auto",
     images: Annotated[int, typer.Option(help="Images a batch.")] = 32,
     views: Annotated[int, typer.Option(help="Coupled views of each image in a step.")] = 2,
+    trunk: Annotated[str, typer.Option(help="Any timm model; the teacher's if not given.")] = "",
     start: Annotated[
-        str, typer.Option(help="Weights to start from: teacher or imagenet.")
-    ] = "teacher",
+        str,
+        typer.Option(
+            help="Weights to start from, teacher or imagenet; the teacher's where they fit."
+        ),
+    ] = "",
     keep: Annotated[
         float, typer.Option(help="Share of the teacher's weights mixed back in at the end.")
     ] = 0.0,
@@ -140,6 +144,7 @@ def distill(
 
     chosen = StudentRecipe(
         size=size,
+        trunk=trunk,
         views_per_image=views,
         images=images,
         optimisation=Optimisation(

@@ -28,7 +28,7 @@ from encoder.student import (
     distil_student,
     measure_alignment,
 )
-from encoder.teacher import TeacherRecipe, train_teacher
+from encoder.teacher import TeacherRecipe, start_model, train_teacher
 from encoder.unlabelled_images import training_images
 from encoder.views import ViewRecipe
 
@@ -104,6 +104,24 @@ def test_distilling_brings_the_student_nearer_and_keeps_the_space(
         "student 32, symmetric",
     ]
     assert all(row.queries == len(table.split("test")) for row in rows)
+
+
+def test_a_student_of_another_trunk_starts_from_a_fitted_projection(
+    teacher: Checkpoint, table: ImageTable, tmp_path: Path
+) -> None:
+    still = Optimisation(epochs=0.1, lr=1e-12)
+    recipe = dataclasses.replace(STUDENT, trunk="tf_efficientnet_lite1", optimisation=still)
+    student, _ = distil_student(teacher, table, recipe, tmp_path / "student")
+    assert student.architecture.trunk == "tf_efficientnet_lite1"
+    assert student.space == teacher.space
+    fresh = start_model(student.architecture, "")
+    unfitted = dataclasses.replace(student, model=fresh.eval(), alignment=None)
+    before = measure_alignment(unfitted, teacher, table.split("val").files())
+    assert before is not None and student.alignment is not None
+    assert abs(before.mean_cosine) < 0.2 < student.alignment.mean_cosine
+    with pytest.raises(PocketlensError, match="the teacher's trunk is tf_efficientnet_lite0"):
+        given = dataclasses.replace(recipe, start="teacher")
+        distil_student(teacher, table, given, tmp_path / "other")
 
 
 def test_views_are_compared_image_by_image(teacher: Checkpoint, student: Checkpoint) -> None:
