@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from encoder.errors import require_extra
-from encoder.options import Overwrite
+from encoder.errors import PocketlensError, require_extra
+from encoder.options import Data, Overwrite
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -52,3 +52,78 @@ def export(
     )
     if done.contract.alignment:
         print(f"mean cosine to the teacher {done.contract.alignment['mean_cosine']:.3f}")
+
+
+@app.command()
+def pareto(
+    data: Data,
+    encoders: Annotated[
+        list[Path], typer.Argument(help="Bundle folders or encoder files to compare.")
+    ],
+    teacher: Annotated[Path, typer.Option(help="Checkpoint of the database encoder.")],
+    split: Annotated[
+        str, typer.Option(help="Classes to ask with: val to choose by, test to report.")
+    ] = "val",
+    max_ms: Annotated[
+        float | None, typer.Option(help="Pick the best that needs at most so many milliseconds.")
+    ] = None,
+    max_mb: Annotated[
+        float | None, typer.Option(help="Pick the best of at most so many million bytes.")
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="Picture to time; a camera-sized one is made if none.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Pictures timed with each encoder.")] = 50,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write it here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw it into this SVG file.")] = None,
+) -> None:
+    """Compare exported encoders: recall against milliseconds, bytes and multiplications."""
+    require_extra("export", "pareto")
+    from encoder.atomic import check_output_file, write_bytes, write_json
+    from encoder.checkpoint import load_checkpoint
+    from encoder.datasets.splits import known_split, read_table, split_classes
+    from encoder.evaluate import encode_images
+    from encoder.progress import report_set_aside
+    from export.golden import make_camera_photo
+    from export.runtime import QueryEncoder
+    from export.trade_off import (
+        format_candidates,
+        measure_candidates,
+        pick_candidate,
+        select_asked,
+    )
+    from export.trade_off_chart import draw_trade_off
+
+    check_output_file(json_file)
+    check_output_file(plot)
+    if rounds < 1:
+        raise PocketlensError(f"--rounds {rounds} is not at least 1")
+    loaded = load_checkpoint(teacher)
+    known = split_classes(read_table(data), known_split(loaded.provenance))
+    table = select_asked(known, split, loaded.provenance.get("trained_on", []))
+    database, quarantined = encode_images(loaded, loaded.preprocess, table=table, precision="auto")
+    report_set_aside(entry.reason for entry in quarantined)
+    photo = image or make_camera_photo(640, 480)
+    candidates = measure_candidates(
+        encoders,
+        table,
+        database,
+        loaded.space,
+        QueryEncoder(encoders[0]).decode(photo),
+        rounds=rounds,
+    )
+    print(format_candidates(candidates))
+    print(
+        f"{database.is_query.sum()} queries of {split} classes against the teacher at "
+        f"{loaded.preprocess.size}; ms: resize and network, one thread; * none faster finds as much"
+    )
+    if json_file:
+        found = [each.to_json() for each in candidates]
+        write_json(json_file, {"format": 1, "split": split, "candidates": found})
+    if plot:
+        write_bytes(plot, draw_trade_off(candidates).encode())
+    if max_ms is not None or max_mb is not None:
+        picked = pick_candidate(candidates, max_ms=max_ms, max_mb=max_mb)
+        if picked is None:
+            raise PocketlensError("no encoder fits --max-ms and --max-mb")
+        print(f"best within the budget: {picked.name}")

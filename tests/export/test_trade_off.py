@@ -1,0 +1,155 @@
+"""Recall against cost: real bundles, a real database, and the choice for a budget."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from program import run
+from torch.utils.flop_counter import FlopCounterMode
+
+from encoder.checkpoint import Checkpoint, save_checkpoint
+from encoder.datasets.splits import SplitRule, read_table, split_classes
+from encoder.errors import PocketlensError
+from encoder.evaluation.bootstrap import Interval
+from encoder.evaluation.protocol import EvaluationRow
+from export.bundle import export_bundle
+from export.cost import count_macs, time_side_by_side
+from export.runtime import QueryEncoder
+from export.trade_off import Candidate, mark_front, pick_candidate, select_asked
+
+
+@pytest.fixture(scope="module")
+def bundles(
+    teacher: Checkpoint, student: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    folder = tmp_path_factory.mktemp("bundles")
+    for checkpoint, name in ((student, "small"), (teacher, "large")):
+        export_bundle(checkpoint, folder / name)
+    return [folder / "small", folder / "large"]
+
+
+def make(name: str, ms: float, recall: float, size: int = 10**6) -> Candidate:
+    row = EvaluationRow(
+        name,
+        {"r1": recall, "map_at_r": recall / 2},
+        {"r1": Interval(recall - 2, recall + 2), "map_at_r": Interval(0, 50)},
+        queries=100,
+        without_answer=0,
+    )
+    return Candidate(name, row, ms, 2 * ms, size, 10**8)
+
+
+def test_multiplications_are_those_that_torch_counts(
+    teacher: Checkpoint, student: Checkpoint, bundles: list[Path]
+) -> None:
+    for checkpoint, bundle in ((student, bundles[0]), (teacher, bundles[1])):
+        size = checkpoint.preprocess.size
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            checkpoint.model(torch.zeros(1, 3, size, size))
+        assert count_macs(QueryEncoder(bundle).file) == counter.get_total_flops() // 2
+
+
+def test_an_unknown_shape_is_named(bundles: list[Path], tmp_path: Path) -> None:
+    model = onnx.load(QueryEncoder(bundles[0]).file)
+    for node in model.graph.node:
+        if node.op_type == "Resize":
+            node.op_type = "Unheard"
+            node.domain = "of"
+    model.opset_import.append(onnx.helper.make_opsetid("of", 1))
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(PocketlensError, match=r"odd\.onnx: the shape of .*Conv"):
+        count_macs(tmp_path / "odd.onnx")
+
+
+def test_each_round_times_every_encoder(bundles: list[Path]) -> None:
+    encoders = [QueryEncoder(bundle, threads=1) for bundle in bundles]
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    times = time_side_by_side(encoders, pixels, rounds=3, warm_up=2)
+    assert times.shape == (3, 2) and (times > 0).all()
+
+
+def test_the_front_and_the_budget() -> None:
+    slow, fast = make("slow", 9, 80, 5 * 10**6), make("fast", 1, 60)
+    beaten, twin = make("beaten", 4, 55), make("twin", 9, 80, 9 * 10**6)
+    marked = mark_front([slow, beaten, twin, fast])
+    assert [each.name for each in marked] == ["fast", "beaten", "slow", "twin"]
+    assert [each.name for each in marked if each.on_front] == ["fast", "slow"]
+
+    def pick(ms: float | None, mb: float | None) -> str | None:
+        found = pick_candidate(marked, max_ms=ms, max_mb=mb)
+        return found.name if found else None
+
+    assert pick(None, None) == "slow"
+    assert pick(5, None) == "fast" and pick(None, 4) == "fast"
+    assert pick(0.5, None) is None and pick(20, 5) == "slow"
+
+
+def test_only_classes_not_trained_on_are_asked(drawn: Path) -> None:
+    table = split_classes(read_table(drawn), SplitRule(test=0.25, val=0.2))
+    assert {row.split for row in select_asked(table, "val", []).rows} == {"val"}
+    names = table.split("test").class_names()
+    with pytest.raises(PocketlensError, match="trained on 1 of the test classes"):
+        select_asked(table, "test", names[:1])
+    with pytest.raises(PocketlensError, match="--split 'train'"):
+        select_asked(table, "train", [])
+    with pytest.raises(PocketlensError, match="no labelled val images"):
+        select_asked(table.split("train"), "val", [])
+
+
+def test_the_command_compares_draws_and_picks(
+    teacher: Checkpoint,
+    drawn: Path,
+    bundles: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "teacher").mkdir()
+    save_checkpoint(teacher, tmp_path / "teacher")
+    found, plot = tmp_path / "found.json", tmp_path / "plot.svg"
+    arguments = ["pareto", str(drawn), *map(str, bundles), "--teacher", str(tmp_path / "teacher")]
+    flags = ["--split", "test", "--rounds", "3", "--json", str(found), "--plot", str(plot)]
+    code, out, _ = run(capsys, *arguments, *flags, "--max-mb", "1000")
+    assert code == 0 and "16 queries of test classes" in out
+    large, small = (
+        next(each for each in json.loads(found.read_text())["candidates"] if name in each["name"])
+        for name in ("large", "small")
+    )
+    # The exported teacher asks its own database: what it does not find, it does not know.
+    assert large["figures"]["r1"] > small["figures"]["r1"]
+    assert large["macs"] > 3 * small["macs"] and large["ms"] > small["ms"]
+    assert re.search(r"best within the budget: large/s64\.fp32\.photo\.onnx", out)
+    texts = [entry.text for entry in ElementTree.parse(plot).iter() if entry.text]
+    assert any("large/s64" in text for text in texts)
+    code, _, error = run(capsys, *arguments, *flags, "--max-ms", "0.000001")
+    assert code == 2 and "no encoder fits" in error
+
+
+def test_an_encoder_of_another_space_is_refused(
+    student: Checkpoint,
+    teacher: Checkpoint,
+    drawn: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "teacher").mkdir()
+    save_checkpoint(teacher, tmp_path / "teacher")
+    space = dataclasses.replace(student.space, id="0" * 16)
+    export_bundle(dataclasses.replace(student, space=space), tmp_path / "other")
+    code, _, error = run(
+        capsys,
+        "pareto",
+        str(drawn),
+        str(tmp_path / "other"),
+        "--teacher",
+        str(tmp_path / "teacher"),
+        "--split",
+        "test",
+    )
+    assert code == 2 and "0000000000000000" in error
