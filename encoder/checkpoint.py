@@ -64,6 +64,30 @@ class Checkpoint:
         """Return the encoder digest at another precision."""
         return digest_encoder(digest_model(self.model), self.preprocess.to_json(), precision)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Return the input sizes that the weights were trained for, rising."""
+        recipe = self.provenance.get("recipe")
+        others = recipe.get("elastic", ()) if isinstance(recipe, Mapping) else ()
+        return tuple(sorted({self.preprocess.size, *map(int, others)}))
+
+    def at_size(self, size: int) -> "Checkpoint":
+        """Return the same encoder at another of its sizes.
+
+        Raises:
+            PocketlensError: when it was not trained for that.
+        """
+        if size not in self.sizes:
+            known = ", ".join(map(str, self.sizes))
+            raise PocketlensError(
+                f"--size {size}: the {self.kind} was trained for {known}; distil one with "
+                f"--size {size}, or with --elastic {size} for several"
+            )
+        if size == self.preprocess.size:
+            return self
+        # The alignment was measured at the first size.
+        return dataclasses.replace(self, preprocess=self.preprocess.resized(size), alignment=None)
+
 
 def digest_model(model: EmbeddingModel) -> str:
     """Return the digest of the tensors that define the model's output."""

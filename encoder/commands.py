@@ -65,6 +65,9 @@ def evaluate(
     data: Data,
     teacher: Annotated[Path, typer.Option(help="Checkpoint of the database encoder.")],
     student: Annotated[Path | None, typer.Option(help="Checkpoint of the query encoder.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Input side of a student that was trained for several.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "fp32",
     storage: Annotated[
         list[str] | None,
@@ -101,6 +104,10 @@ def evaluate(
     judgings = list_judgings(storage or [], dim or [], whole_ranking=whole_ranking, seed=seed)
     loaded = load_checkpoint(teacher)
     query = load_checkpoint(student) if student else None
+    if size is not None:
+        if query is None:
+            raise PocketlensError("--size needs --student")
+        query = query.at_size(size)
     table = split_classes(read_table(data), known_split(loaded.provenance))
     found = evaluate_checkpoints(
         loaded,

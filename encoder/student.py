@@ -64,6 +64,7 @@ _MOST_NEIGHBOURS = 20_000
 class StudentRecipe:
     """Hold every choice of a student's training.
 
+    `elastic` are other sizes that the same weights serve: each batch is shown at one of them all.
     `trunk` is a timm model, or the teacher's where it is empty. `start` says whose weights it
     starts from: where it is empty, the teacher's if the trunk is, else ImageNet's, the projection
     then being fitted to the teacher's vectors of the training images.
@@ -76,6 +77,7 @@ class StudentRecipe:
     """
 
     size: int = 112
+    elastic: tuple[int, ...] = ()
     trunk: str = ""
     views_per_image: int = 2
     images: int = 32
@@ -92,6 +94,9 @@ class StudentRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for size in self.elastic:
+            if not 16 <= size <= 2048:
+                raise PocketlensError(f"--elastic {size} is not between 16 and 2048")
         if not 1 <= self.views_per_image <= 32 or not 1 <= self.images <= 1024:
             raise PocketlensError("--views must be in 1..32 and --images in 1..1024")
         if self.start not in ("", "teacher", "imagenet"):
@@ -257,11 +262,13 @@ def _optimise(
     count, device = recipe.views_per_image, guide.device
     with_neighbours = recipe.neighbours_from * steps * recipe.optimisation.accumulate
     bfloat16 = recipe.optimisation.precision == "bf16"
+    sizes = sorted({recipe.size, *recipe.elastic})
 
     def compute_loss(number: int, rng: np.random.Generator) -> BatchLoss:
         chosen = batches.draw(number)
         shown = show(chosen, rng)
-        small = cutter.cut(shown.positions, shown.views, preprocess.size, device)
+        size = int(rng.choice(sizes)) if recipe.elastic else preprocess.size
+        small = cutter.cut(shown.positions, shown.views, size, device)
         compared = compare_views(
             model,
             normalise_pixels(small, preprocess),

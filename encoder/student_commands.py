@@ -81,6 +81,10 @@ def distill(
     output: Output,
     recipe: Recipe = None,
     size: Annotated[int, typer.Option(help="Input side of the student in pixels.")] = 112,
+    elastic: Annotated[
+        list[int] | None,
+        typer.Option(help="Another side that the same weights must serve. Repeatable."),
+    ] = None,
     epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 6,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-4,
     optimiser: Optimiser = "adamw",
@@ -144,6 +148,7 @@ def distill(
 
     chosen = StudentRecipe(
         size=size,
+        elastic=tuple(elastic or ()),
         trunk=trunk,
         views_per_image=views,
         images=images,

@@ -22,6 +22,9 @@ def export(
         Path | None,
         typer.Option(help="Checkpoint of the teacher: measure the alignment on --images."),
     ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Input side, where the encoder was trained for several.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Export an encoder to ONNX, checked."""
@@ -35,8 +38,9 @@ def export(
 
     check_output(bundle, marker=CARD, overwrite=overwrite, inputs=[checkpoint])
     files = read_table(images).sources() if images else []
+    loaded = load_checkpoint(checkpoint)
     done = export_bundle(
-        load_checkpoint(checkpoint),
+        loaded if size is None else loaded.at_size(size),
         bundle,
         files=files,
         teacher=load_checkpoint(teacher) if teacher else None,

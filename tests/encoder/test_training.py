@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from program import run
 
 from encoder import student as student_module
 from encoder import training as training_module
@@ -122,6 +123,33 @@ def test_a_student_of_another_trunk_starts_from_a_fitted_projection(
     with pytest.raises(PocketlensError, match="the teacher's trunk is tf_efficientnet_lite0"):
         given = dataclasses.replace(recipe, start="teacher")
         distil_student(teacher, table, given, tmp_path / "other")
+
+
+def test_an_elastic_student_serves_each_of_its_sizes(
+    teacher: Checkpoint, table: ImageTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longer = dataclasses.replace(STUDENT.optimisation, epochs=12)
+    recipe = dataclasses.replace(STUDENT, elastic=(48, 24), optimisation=longer)
+    student, _ = distil_student(teacher, table, recipe, tmp_path / "student")
+    assert student.sizes == (24, 32, 48) and student.preprocess.size == 32
+    untrained = dataclasses.replace(student, model=teacher.model)
+    files = table.split("val").files()
+    for size in student.sizes:
+        after = measure_alignment(student.at_size(size), teacher, files)
+        before = measure_alignment(untrained.at_size(size), teacher, files)
+        assert after is not None and before is not None
+        assert after.mean_cosine > before.mean_cosine + 0.02, (size, before, after)
+    assert student.at_size(48).alignment is None and student.at_size(32) is student
+    with pytest.raises(PocketlensError, match="--size 64: the student was trained for 24, 32, 48"):
+        student.at_size(64)
+    with pytest.raises(PocketlensError, match="--elastic 8 is not between"):
+        dataclasses.replace(recipe, elastic=(8,))
+    bundle = tmp_path / "bundle"
+    assert run(capsys, "export", str(tmp_path / "student"), str(bundle), "--size", "48")[0] == 0
+    assert (bundle / "s48.fp32.photo.onnx").is_file()
+    other = str(tmp_path / "other")
+    code, _, error = run(capsys, "export", str(tmp_path / "student"), other, "--size", "40")
+    assert code == 2 and "trained for 24, 32, 48" in error
 
 
 def test_views_are_compared_image_by_image(teacher: Checkpoint, student: Checkpoint) -> None:
