@@ -39,14 +39,15 @@ def draw_trade_off(candidates: Sequence[Candidate]) -> str:
 
     def draw(each: Candidate) -> Html:
         at, interval = x(each.ms), each.row.intervals["r1"]
-        left = at > 0.75 * _WIDTH
+        # The front rises to the right: below it there, and above it on the left, names are clear.
+        left = at > 0.6 * _WIDTH
         return element(
             "g",
             element("path", d=f"M{at} {y(interval.low)}V{y(interval.high)}", class_="bar"),
             element("circle", cx=at, cy=y(each.recall), r=4, class_=_mark(each)),
             element(
                 "text", f"{each.name}, {each.bytes / 1e6:.1f} MB",
-                x=at - 8 if left else at + 8, y=y(each.recall) - 6,
+                x=at - 8 if left else at + 8, y=y(each.recall) + (-6 if left else 16),
                 text_anchor="end" if left else "start",
             ),
         )  # fmt: skip
