@@ -30,7 +30,8 @@ from encoder.inference import normalise_pixels, prepare_inference
 from encoder.losses.asymmetric import asymmetric_loss
 from encoder.memory import count_cores, keep_memory
 from encoder.optimisation import Optimisation
-from encoder.student import StudentRecipe, distil_student, start_student
+from encoder.student import StudentRecipe, distil_student
+from encoder.student_start import plan_start
 from encoder.view_cutter import ViewCutter
 from encoder.views import sample_views
 from server_index.encode import open_encoder
@@ -93,7 +94,8 @@ def measure_training(teacher: Checkpoint, data: Path, work: Path, rounds: int) -
     for network in guides.values():
         network.embed_pixels(large)
     guide = min(guides.values(), key=lambda network: seconds(lambda: network.embed_pixels(large)))
-    model = start_student(teacher, recipe).train()
+    beginning = plan_start(teacher, recipe.size, recipe.trunk, recipe.start)
+    model = beginning.build(teacher).train()
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6)
     aim = guide.extract_features(large).clone()

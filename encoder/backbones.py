@@ -47,7 +47,10 @@ def build_trunk(name: str) -> nn.Module:
     if len(parts) == 1:
         return _build_one(name)
     joined = SideBySide([_build_one(part) for part in parts])
-    _check_feature_map(joined, name, "its networks do not end in maps of one size")
+    reason = "its networks do not end in maps of one size; join networks of one family"
+    # At sides that are multiples of 32 roundings do not show.
+    for side in (64, 112):
+        _check_feature_map(joined, name, reason, side)
     return joined
 
 
@@ -63,11 +66,11 @@ def _build_one(name: str) -> nn.Module:
     return trunk
 
 
-def _check_feature_map(trunk: nn.Module, name: str, reason: str) -> None:
+def _check_feature_map(trunk: nn.Module, name: str, reason: str, side: int = 64) -> None:
     """Refuse trunks that do not end in `[n, channels, h, w]`, or take one size only."""
     try:
         with torch.inference_mode():
-            shape = trunk.eval()(torch.zeros(1, 3, 64, 64)).shape
+            shape = trunk.eval()(torch.zeros(1, 3, side, side)).shape
     except Exception:  # trunks raise many kinds at a size they do not take
         shape = torch.Size()
     if len(shape) != 4 or shape[1] != trunk.num_features:

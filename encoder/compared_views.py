@@ -30,13 +30,14 @@ def compare_views(
     aim: Tensor,
     *,
     views: int,
+    features: bool = True,
     bfloat16: bool = False,
 ) -> Compared:
     """Return what both encoders make of the same views, and the terms that compare it.
 
     `images` are the student's `[images × views, 3, h, w]`, the views of an image together; `aim`
-    are the teacher's features of the same views `[images × views, width]`. Where the student's have
-    another width there is no term on features.
+    are the teacher's features of the same views `[images × views, width]`. With `features` both
+    have the same channels, and a term compares them.
     """
 
     def by_image(rows: Tensor) -> Tensor:
@@ -47,6 +48,6 @@ def compare_views(
     with torch.no_grad():
         target = by_image(teacher.project(aim))
     terms = asymmetric_terms(own, target)
-    if pooled.shape[-1] == aim.shape[-1]:
+    if features:
         terms["feature"] = feature_term(by_image(pooled), by_image(aim))
     return Compared(own, target, terms)

@@ -66,8 +66,8 @@ def evaluate_checkpoints(
     test = labelled_test(table)
     for checkpoint in (teacher, student):
         if checkpoint is not None:
-            _refuse_trained(checkpoint, test)
-    _refuse_changed(teacher, table)
+            refuse_trained(checkpoint, test)
+    refuse_changed(teacher, table)
     for judging in judgings:
         if judging.dim is not None and not 1 <= judging.dim <= teacher.space.dim:
             raise PocketlensError(f"--dim {judging.dim} is not in 1..{teacher.space.dim}")
@@ -79,7 +79,7 @@ def evaluate_checkpoints(
     if student is not None:
         require_same_space(student.space, teacher.space, what="the student")
         own = student.preprocess.size
-        untrained, _ = encode(teacher, student.preprocess)
+        untrained, _ = encode(teacher, teacher.preprocess.resized(own))
         small, _ = encode(student, student.preprocess)
         asked = f"student {own} → teacher {size}"
         pairs |= {
@@ -131,7 +131,7 @@ def _suffix(judging: Judging) -> str:
     return dim if judging.storage == "float" else f"{dim}, {judging.storage}"
 
 
-def _refuse_trained(checkpoint: Checkpoint, test: ImageTable) -> None:
+def refuse_trained(checkpoint: Checkpoint, test: ImageTable) -> None:
     """Refuse test classes that an encoder was trained on, by name."""
     seen = set(checkpoint.provenance.get("trained_on", [])) & set(test.class_names())
     if seen:
@@ -142,7 +142,7 @@ def _refuse_trained(checkpoint: Checkpoint, test: ImageTable) -> None:
         )
 
 
-def _refuse_changed(checkpoint: Checkpoint, table: ImageTable) -> None:
+def refuse_changed(checkpoint: Checkpoint, table: ImageTable) -> None:
     """Refuse the data set that the encoder was trained on when it has changed since."""
     known = checkpoint.provenance.get("data", {})
     now = table.describe()

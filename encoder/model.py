@@ -118,7 +118,8 @@ def fold_batch_norm(trunk: nn.Module, name: str) -> nn.Module:
         )
     if not agrees:
         raise PocketlensError(
-            f"trunk {name!r}: its batch norms cannot be folded; train with --batch-norm trained"
+            f"trunk {name!r}: its batch norms cannot be folded; take another, or "
+            "--batch-norm trained where a teacher is trained"
         )
     return folded
 

@@ -169,7 +169,10 @@ def distil_student(
             if not recipe.weights.neighbours:
                 database = None
         model = model.to(guide.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        _optimise(model, guide, preprocess, images, recipe, state, database, store, tensorboard)
+        same = beginning.architecture.trunk == teacher.architecture.trunk
+        _optimise(
+            model, guide, preprocess, images, recipe, state, database, store, same, tensorboard
+        )
         if recipe.keep:
             mix_in_weights(model, teacher.model.state_dict(), recipe.keep)
         student = Checkpoint(
@@ -212,7 +215,7 @@ def _follow_store(
         )
     with track("checking the views", store.layout.images) as advance:
         verify_blocks(store, advance)
-    return dataclasses.replace(recipe, views=store.recipe)
+    return dataclasses.replace(recipe, views=store.manifest.recipe)
 
 
 def _take_stored(store: ViewStore, images: DecodedImages) -> DecodedImages:
@@ -254,6 +257,7 @@ def _optimise(
     state: StateFolder,
     database: Tensor | None,
     store: ViewStore | None,
+    same_channels: bool,
     tensorboard: Path | None,
 ) -> None:
     batch = min(recipe.images, len(images.positions))
@@ -275,6 +279,7 @@ def _optimise(
             guide.network,
             shown.features,
             views=count,
+            features=same_channels,
             bfloat16=bfloat16,
         )
         terms, cosine = compared.terms, compared.cosine

@@ -1,11 +1,12 @@
 """The command line of query encoders: parse, call, print."""
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from encoder.errors import require_extra
+from encoder.errors import PocketlensError, require_extra
 from encoder.options import Overwrite, Seed
 from encoder.progress import report_set_aside
 from encoder.recipe_file import Recipe
@@ -27,13 +28,21 @@ from encoder.training_options import (
     report_checkpoint,
 )
 
+if TYPE_CHECKING:
+    from encoder.views import ViewRecipe
+
 WithValidation = Annotated[
     bool, typer.Option("--with-validation", help="Take the validation images too.")
 ]
 Teacher = Annotated[Path, typer.Argument(help="Checkpoint folder of the teacher.")]
 Data = Annotated[Path, typer.Argument(help="Folder or CSV of images; labels are not used.")]
-Scale = Annotated[float, typer.Option(help="Smallest share of an image's area that a view shows.")]
-Mix = Annotated[float, typer.Option(help="Alpha of the mixing, 0 for none.")]
+Scale = Annotated[
+    float | None,
+    typer.Option(help="Smallest share of an image's area that a view shows.", show_default="0.5"),
+]
+Mix = Annotated[
+    float | None, typer.Option(help="Alpha of the mixing, 0 for none.", show_default="0.2")
+]
 
 
 def make_views(
@@ -41,8 +50,8 @@ def make_views(
     data: Data,
     output: Annotated[Path, typer.Argument(help="Folder of views to write.")],
     views: Annotated[int, typer.Option(help="Views of each image.")] = 16,
-    scale: Scale = 0.5,
-    mix: Mix = 0.2,
+    scale: Scale = None,
+    mix: Mix = None,
     precision: Annotated[
         str, typer.Option(help="Of the teacher: fp32, bf16, or auto: bf16 where it is fast.")
     ] = "auto",
@@ -57,11 +66,10 @@ def make_views(
     from encoder.checkpoint import load_checkpoint
     from encoder.view_making import StoreRecipe
     from encoder.view_making import make_views as run
-    from encoder.views import ViewRecipe
 
     recipe = StoreRecipe(
         views,
-        ViewRecipe(scale=(scale, 1.0), mix_alpha=mix),
+        _draw_views(scale, mix),
         precision=precision,
         with_validation=with_validation,
         seed=seed,
@@ -111,8 +119,8 @@ def distill(
         Path | None,
         typer.Option(help="Folder of make-views: its views, in place of new ones in each step."),
     ] = None,
-    scale: Scale = 0.5,
-    mix: Mix = 0.2,
+    scale: Scale = None,
+    mix: Mix = None,
     teacher_student: Annotated[float, typer.Option(help="Weight of that relational term.")] = 0.7,
     student_student: Annotated[float, typer.Option(help="Weight of that relational term.")] = 0.7,
     feature: Annotated[
@@ -138,13 +146,16 @@ def distill(
     require_extra("train", "distill")
     check_outputs(output, teacher, data, recipe, store, overwrite=overwrite)
     check_tensorboard(tensorboard, output)
+    if store is not None and (scale is not None or mix is not None):
+        raise PocketlensError(
+            f"--store {store}: its views were drawn already; give --scale and --mix to make-views"
+        )
     from encoder.checkpoint import load_checkpoint
     from encoder.losses.asymmetric import AsymmetricWeights
     from encoder.optimisation import Optimisation
     from encoder.student import StudentRecipe, distil_student
     from encoder.unlabelled_images import training_images
     from encoder.view_store import open_store
-    from encoder.views import ViewRecipe
 
     chosen = StudentRecipe(
         size=size,
@@ -166,7 +177,7 @@ def distill(
             precision=precision,  # type: ignore[arg-type]
         ),
         weights=AsymmetricWeights(teacher_student, student_student, feature, neighbours),
-        views=ViewRecipe(scale=(scale, 1.0), mix_alpha=mix),
+        views=_draw_views(scale, mix),
         keep=keep,
         neighbours_from=neighbours_from,
         nearest=nearest,
@@ -190,3 +201,15 @@ def distill(
         tensorboard=tensorboard,
     )
     report_checkpoint(output, checkpoint, quarantined)
+
+
+def _draw_views(scale: float | None, mix: float | None) -> "ViewRecipe":
+    """Return how a student's views are drawn."""
+    from encoder.views import QUERY_VIEWS
+
+    chosen = QUERY_VIEWS
+    if scale is not None:
+        chosen = dataclasses.replace(chosen, scale=(scale, 1.0))
+    if mix is not None:
+        chosen = dataclasses.replace(chosen, mix_alpha=mix)
+    return chosen

@@ -28,6 +28,8 @@ from encoder.space import canonical_json
 FORMAT = 1
 _STATE = "state.json"
 _LOG = "metrics.jsonl"
+# What `view_making` leaves there.
+_MADE_OF_VIEWS = ("made.json", "positions.npy", "views.bin", "features.f16", "whole.f16")
 
 
 @dataclasses.dataclass
@@ -79,6 +81,11 @@ def open_state(
     _clear(folder.path)
 
 
+def drop_state(output: Path) -> None:
+    """Remove the state of an output that is finished."""
+    _clear(output.with_name(f"{output.name}.state"))
+
+
 def mark_started(folder: StateFolder) -> None:
     """Make the folder one to go on from, for work whose parts have states of their own."""
     write_json(folder.path / _STATE, {"format": FORMAT, "identity": folder.identity})
@@ -115,16 +122,7 @@ def _is_scratch(entry: Path) -> bool:
 
 def _is_ours(entry: Path) -> bool:
     """Return whether a training, one of folds or branches, or a making of views wrote this."""
-    names = (
-        _STATE,
-        _LOG,
-        "step-*.safetensors",
-        "fold-*",
-        "branch-*",
-        "made.json",
-        "*.bin",
-        "*.f16",
-    )
+    names = (_STATE, _LOG, "step-*.safetensors", "fold-*", "branch-*", *_MADE_OF_VIEWS)
     return _is_scratch(entry) or any(fnmatch(entry.name, name) for name in names)
 
 

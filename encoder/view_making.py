@@ -6,6 +6,7 @@ digests of the blocks that are whole, so a kill costs no more than the block it 
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,17 +16,17 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.atomic import check_output, new_folder, read_json, write_json
+from encoder.atomic import check_output, new_folder, read_json, write_bytes, write_json
 from encoder.checkpoint import Checkpoint
 from encoder.datasets.table import ImageTable
 from encoder.embed import BATCH_SIZE, Quarantined, embed_pictures, prepare_file
 from encoder.errors import PocketlensError
 from encoder.image_cache import DecodedImages
-from encoder.inference import Inference, prepare_inference
+from encoder.inference import Inference, choose_precision, prepare_inference
 from encoder.preprocess import Pixels
 from encoder.progress import track
 from encoder.training import check_seed
-from encoder.training_state import StateFolder, identify, mark_started, open_state
+from encoder.training_state import StateFolder, drop_state, identify, mark_started, open_state
 from encoder.unlabelled_images import open_unlabelled, training_images
 from encoder.view_cutter import ViewCutter
 from encoder.view_store import (
@@ -35,8 +36,10 @@ from encoder.view_store import (
     POSITIONS,
     VIEWS,
     WHOLE,
+    Manifest,
     StoreLayout,
     digest_block,
+    pack_positions,
 )
 from encoder.views import QUERY_VIEWS, ViewRecipe, Views, sample_views
 
@@ -80,19 +83,27 @@ def make_views(
         PocketlensError: when no image can be read, the disk is too small, or the output must not
             be replaced.
     """
-    check_output(output, marker=MANIFEST, overwrite=overwrite)
     preprocess = teacher.preprocess
     training = training_images(table, with_validation=recipe.with_validation)
     recipe = dataclasses.replace(
         recipe, recipe=dataclasses.replace(recipe.recipe, fit=preprocess.fit)
     )
+    block = max(1, _VIEWS_PER_BLOCK // recipe.views)
     facts: dict[str, Any] = {
         "recipe": dataclasses.asdict(recipe.recipe),
+        "views": recipe.views,
+        "block": block,
+        "precision": choose_precision(recipe.precision),
         "seed": recipe.seed,
         "teacher": {"encoder": teacher.encoder, "space": teacher.space.id, "size": preprocess.size},
         "data": training.describe(),
     }
-    with open_state(output, identify(**facts), resume=resume, overwrite=overwrite) as state:
+    identity = identify(**facts)
+    if resume and _is_finished(output, identity):
+        drop_state(output)
+        return Manifest.read(output).layout, ()
+    check_output(output, marker=MANIFEST, overwrite=overwrite)
+    with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
         images, _ = open_unlabelled(
             table,
             side=2 * preprocess.size,
@@ -104,21 +115,48 @@ def make_views(
             len(images.positions),
             recipe.views,
             teacher.model.projection.in_features,
-            max(1, _VIEWS_PER_BLOCK // recipe.views),
+            block,
         )
+        positions = _keep_positions(state, images)
         digests = _make_blocks(_Maker(images, guide, recipe, layout), state)
         with new_folder(output, marker=MANIFEST, overwrite=overwrite) as folder:
             for name in layout.sizes(0):
                 _link(state.path / name, folder / name)
-            np.save(folder / POSITIONS, images.positions, allow_pickle=False)
+            (folder / POSITIONS).write_bytes(positions)
             described = {
                 "format": FORMAT,
+                "identity": identity,
                 "layout": dataclasses.asdict(layout),
                 "blocks": digests,
-                **facts,
+                "positions": hashlib.sha256(positions).hexdigest(),
+                **{name: fact for name, fact in facts.items() if name not in ("views", "block")},
             }
             write_json(folder / MANIFEST, described)
     return layout, images.quarantined
+
+
+def _is_finished(output: Path, identity: str) -> bool:
+    """Return whether this very making ended, and only its state was left behind by a kill."""
+    try:
+        return Manifest.read(output).identity == identity
+    except PocketlensError:
+        return False
+
+
+def _keep_positions(state: StateFolder, images: DecodedImages) -> bytes:
+    """Write which images views are made of, or compare it with what was begun.
+
+    Raises:
+        PocketlensError: when other images can be read now.
+    """
+    file, positions = state.path / POSITIONS, pack_positions(images.positions)
+    if not file.exists():
+        write_bytes(file, positions)
+    elif file.read_bytes() != positions:
+        raise PocketlensError(
+            f"{state.path}: begun when other images could be read; begin anew with --overwrite"
+        )
+    return positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +239,10 @@ def _read_made(state: StateFolder) -> list[str]:
     file = state.path / _MADE
     if not file.exists():
         return []
-    return [str(digest) for digest in read_json(file)["blocks"]]
+    blocks = read_json(file).get("blocks")
+    if not isinstance(blocks, list):
+        raise PocketlensError(f"{file}: names no blocks; begin anew with --overwrite")
+    return [str(digest) for digest in blocks]
 
 
 def _check_disk(folder: Path, layout: StoreLayout, made: int) -> None:

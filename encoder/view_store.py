@@ -7,10 +7,12 @@ same order; `whole.f16` those of the whole images; `positions.npy` the images' r
 
 import dataclasses
 import hashlib
+import io
+import operator
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +61,62 @@ class StoreLayout:
 
 
 @dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Hold what `views.json` says.
+
+    `identity` digests all that the bytes follow from, `blocks` and `positions` are sha256 (hex).
+    """
+
+    layout: StoreLayout
+    recipe: ViewRecipe
+    seed: int
+    precision: str
+    encoder: str
+    fingerprint: str
+    identity: str
+    blocks: tuple[str, ...]
+    positions: str
+    facts: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the manifest of a store.
+
+        Raises:
+            PocketlensError: when there is none, or a field is missing or wrong.
+        """
+        file = folder / MANIFEST
+        if not file.is_file():
+            raise PocketlensError(f"{folder}: not a folder of views (no {MANIFEST})")
+        value = read_json(file)
+        if value.get("format") != FORMAT:
+            raise PocketlensError(
+                f"{file}: format {value.get('format')!r}; this version reads format {FORMAT}"
+            )
+        try:
+            fields = dict(value["recipe"])
+            pairs = {name: tuple(map(float, fields[name])) for name in ("scale", "ratio")}
+            layout = StoreLayout(**{key: operator.index(n) for key, n in value["layout"].items()})
+            found = cls(
+                layout,
+                ViewRecipe(**(fields | pairs)),
+                operator.index(value["seed"]),
+                str(value["precision"]),
+                str(value["teacher"]["encoder"]),
+                str(value["data"]["fingerprint"]),
+                str(value["identity"]),
+                tuple(map(str, value["blocks"])),
+                str(value["positions"]),
+                value,
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise PocketlensError(f"{file}: a field is missing or wrong ({error!r})") from None
+        if min(dataclasses.astuple(layout)) < 1 or len(found.blocks) != layout.blocks:
+            raise PocketlensError(f"{file}: does not describe what lies beside it")
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
 class ViewStore:
     """Hold an open store: memory-mapped arrays, and what its manifest says.
 
@@ -67,23 +125,20 @@ class ViewStore:
     """
 
     folder: Path
-    layout: StoreLayout
+    manifest: Manifest
     views: Views
     features: NDArray[np.float16]
     whole: NDArray[np.float16]
     positions: NDArray[np.int64]
-    manifest: dict[str, Any]
 
     @property
-    def recipe(self) -> ViewRecipe:
-        """Return how the views were drawn."""
-        fields = dict(self.manifest["recipe"])
-        pairs = {name: tuple(fields[name]) for name in ("scale", "ratio")}
-        return ViewRecipe(**(fields | pairs))
+    def layout(self) -> StoreLayout:
+        """Return how many images, views and features there are."""
+        return self.manifest.layout
 
     def source_of_held_out(self) -> np.random.Generator:
         """Return what drew the images held out, at its start."""
-        return np.random.default_rng(int(self.manifest["seed"]))
+        return np.random.default_rng(self.manifest.seed)
 
     def take(
         self, images: NDArray[np.int64], count: int, rng: np.random.Generator
@@ -99,60 +154,52 @@ class ViewStore:
 
     def describe(self) -> dict[str, Any]:
         """Return what an artefact keeps of the store it was made from."""
-        digest = hashlib.sha256("".join(self.manifest["blocks"]).encode()).hexdigest()
-        return {"views": self.layout.views, "recipe": self.manifest["recipe"], "digest": digest}
+        parts = (*self.manifest.blocks, self.manifest.positions)
+        digest = hashlib.sha256("".join(parts).encode()).hexdigest()
+        return {"views": self.layout.views, "precision": self.manifest.precision, "digest": digest}
 
 
 def open_store(folder: Path) -> ViewStore:
     """Open a store that was finished.
 
     Raises:
-        PocketlensError: naming the file that is missing, cut short or of another format.
+        PocketlensError: naming the file that is missing, damaged, cut short or of another format.
     """
-    file = folder / MANIFEST
-    if not file.is_file():
-        raise PocketlensError(f"{folder}: not a folder of views (no {MANIFEST})")
-    manifest = read_json(file)
-    if manifest.get("format") != FORMAT:
-        raise PocketlensError(
-            f"{file}: format {manifest.get('format')!r}; this version reads format {FORMAT}"
-        )
+    manifest = Manifest.read(folder)
+    layout = manifest.layout
+    images, views, width = layout.images, layout.views, layout.width
+    file = folder / POSITIONS
     try:
-        layout = StoreLayout(**{key: int(value) for key, value in manifest["layout"].items()})
-        positions = np.load(folder / POSITIONS, allow_pickle=False)
-        _check_manifest(file, manifest, layout, positions)
-        for name, size in layout.sizes(layout.images).items():
+        data = file.read_bytes()
+        for name, size in layout.sizes(images).items():
             found = (folder / name).stat().st_size
             if found != size:
                 raise PocketlensError(
                     f"{folder / name}: has {found} bytes, not {size}; make the views anew"
                 )
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise PocketlensError(f"{folder}: missing or damaged ({error!r})") from None
-    images, views, width = layout.images, layout.views, layout.width
-    return ViewStore(
-        folder,
-        layout,
-        np.memmap(folder / VIEWS, VIEW, "r", shape=(images, views)),
-        np.memmap(folder / FEATURES, _HALF, "r", shape=(images, views, width)),
-        np.memmap(folder / WHOLE, _HALF, "r", shape=(images, width)),
-        positions,
-        manifest,
-    )
+        mapped = (
+            np.memmap(folder / VIEWS, VIEW, "r", shape=(images, views)),
+            np.memmap(folder / FEATURES, _HALF, "r", shape=(images, views, width)),
+            np.memmap(folder / WHOLE, _HALF, "r", shape=(images, width)),
+        )
+    except (OSError, ValueError, OverflowError) as error:
+        raise PocketlensError(f"{folder}: missing or damaged ({error})") from None
+    if hashlib.sha256(data).hexdigest() != manifest.positions:
+        raise PocketlensError(f"{file}: not the file that {MANIFEST} names; make the views anew")
+    return ViewStore(folder, manifest, *mapped, unpack_positions(data))
 
 
-def _check_manifest(
-    file: Path, manifest: dict[str, Any], layout: StoreLayout, positions: NDArray[np.int64]
-) -> None:
-    for key in ("recipe", "teacher", "data", "seed"):
-        manifest[key]
-    if (
-        min(dataclasses.astuple(layout)) < 1
-        or len(manifest["blocks"]) != layout.blocks
-        or positions.dtype != np.int64
-        or positions.shape != (layout.images,)
-    ):
-        raise PocketlensError(f"{file}: does not describe what lies beside it; make them anew")
+def pack_positions(positions: NDArray[np.int64]) -> bytes:
+    """Return positions as the bytes of their file."""
+    buffer = io.BytesIO()
+    np.save(buffer, positions, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def unpack_positions(data: bytes) -> NDArray[np.int64]:
+    """Return what `pack_positions` packed."""
+    positions: NDArray[np.int64] = np.load(io.BytesIO(data), allow_pickle=False)
+    return positions
 
 
 def check_store(store: ViewStore, teacher: Checkpoint, training: ImageTable) -> None:
@@ -161,13 +208,13 @@ def check_store(store: ViewStore, teacher: Checkpoint, training: ImageTable) -> 
     Raises:
         PocketlensError: naming the store and what differs.
     """
-    found = store.manifest["teacher"]["encoder"]
+    found = store.manifest.encoder
     if found != teacher.encoder:
         raise PocketlensError(
             f"{store.folder}: made by the encoder {found}, the teacher is {teacher.encoder}; "
             "make views with this teacher"
         )
-    if store.manifest["data"]["fingerprint"] != training.fingerprint():
+    if store.manifest.fingerprint != training.fingerprint():
         raise PocketlensError(
             f"{store.folder}: made of other images than those of {training.root} to train on; "
             "make views of these, with the same split and --with-validation"
@@ -189,7 +236,7 @@ def verify_blocks(store: ViewStore, advance: Callable[[int], None] = lambda coun
 
     with ThreadPoolExecutor(count_cores()) as pool:
         for number, found in enumerate(pool.map(digest, range(layout.blocks))):
-            if found != store.manifest["blocks"][number]:
+            if found != store.manifest.blocks[number]:
                 raise PocketlensError(
                     f"{store.folder}: block {number} of {layout.blocks} is damaged; "
                     "make the views anew"

@@ -69,7 +69,8 @@ def export_bundle(
     name = f"s{checkpoint.preprocess.size}.fp32.photo.onnx"
     with new_folder(output, marker=CARD, overwrite=overwrite) as folder:
         (folder / name).write_bytes(model)
-        write_json(folder / CARD, _describe(name, model, contract, parity))
+        trained_on = sorted(checkpoint.provenance.get("trained_on", []))
+        write_json(folder / CARD, _describe(name, model, contract, parity, trained_on))
     return Exported(output / name, contract, parity, quarantined)
 
 
@@ -79,10 +80,13 @@ def _align(checkpoint: Checkpoint, teacher: Checkpoint, pictures: dict[str, Pixe
     return Alignment.measure(own, reference, teacher.encoder)
 
 
-def _describe(name: str, model: bytes, contract: Contract, parity: Parity) -> dict[str, Any]:
+def _describe(
+    name: str, model: bytes, contract: Contract, parity: Parity, trained_on: list[str]
+) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "space": contract.space.to_json(),
+        "trained_on": trained_on,
         "opset": OPSET,
         "ir_version": IR_VERSION,
         "encoders": [

@@ -75,7 +75,7 @@ def pareto(
         float | None, typer.Option(help="Pick the best of at most so many million bytes.")
     ] = None,
     image: Annotated[
-        Path | None, typer.Option(help="Picture to time; a camera-sized one is made if none.")
+        Path | None, typer.Option(help="Picture to time; one of 640 by 480 is made if none.")
     ] = None,
     rounds: Annotated[int, typer.Option(help="Pictures timed with each encoder.")] = 50,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write it here.")] = None,
@@ -86,14 +86,16 @@ def pareto(
     from encoder.atomic import check_output_file, write_bytes, write_json
     from encoder.checkpoint import load_checkpoint
     from encoder.datasets.splits import known_split, read_table, split_classes
-    from encoder.evaluate import encode_images
+    from encoder.evaluate import encode_images, refuse_changed, refuse_trained
     from encoder.progress import report_set_aside
     from export.golden import make_camera_photo
-    from export.runtime import QueryEncoder
     from export.trade_off import (
+        describe_candidates,
         format_candidates,
         measure_candidates,
+        open_entries,
         pick_candidate,
+        refuse_seen,
         select_asked,
     )
     from export.trade_off_chart import draw_trade_off
@@ -102,28 +104,33 @@ def pareto(
     check_output_file(plot)
     if rounds < 1:
         raise PocketlensError(f"--rounds {rounds} is not at least 1")
+    if split == "test" and (max_ms is not None or max_mb is not None):
+        raise PocketlensError(
+            "--max-ms and --max-mb choose an encoder: choose by --split val, and report with test"
+        )
     loaded = load_checkpoint(teacher)
+    entries = open_entries(encoders, loaded.space, image or make_camera_photo(640, 480))
     known = split_classes(read_table(data), known_split(loaded.provenance))
-    table = select_asked(known, split, loaded.provenance.get("trained_on", []))
+    refuse_changed(loaded, known)
+    table = select_asked(known, split)
+    refuse_trained(loaded, table)
+    for bundle in encoders:
+        refuse_seen(bundle, table)
     database, quarantined = encode_images(loaded, loaded.preprocess, table=table, precision="auto")
     report_set_aside(entry.reason for entry in quarantined)
-    photo = image or make_camera_photo(640, 480)
-    candidates = measure_candidates(
-        encoders,
-        table,
-        database,
-        loaded.space,
-        QueryEncoder(encoders[0]).decode(photo),
-        rounds=rounds,
-    )
+    candidates = measure_candidates(entries, table, database, rounds=rounds)
     print(format_candidates(candidates))
     print(
         f"{database.is_query.sum()} queries of {split} classes against the teacher at "
         f"{loaded.preprocess.size}; ms: resize and network, one thread; * none faster finds as much"
     )
     if json_file:
-        found = [each.to_json() for each in candidates]
-        write_json(json_file, {"format": 1, "split": split, "candidates": found})
+        write_json(
+            json_file,
+            describe_candidates(
+                candidates, split=split, teacher=loaded, data=known.describe(), rounds=rounds
+            ),
+        )
     if plot:
         write_bytes(plot, draw_trade_off(candidates).encode())
     if max_ms is not None or max_mb is not None:

@@ -44,9 +44,13 @@ def count_macs(file: Path) -> int:
 
 
 def time_side_by_side(
-    encoders: Sequence[QueryEncoder], pixels: Pixels, *, rounds: int, warm_up: int = 5
+    encoders: Sequence[QueryEncoder],
+    pictures: Sequence[Pixels],
+    *,
+    rounds: int,
+    warm_up: int = 5,
 ) -> NDArray[np.float64]:
-    """Return the milliseconds `[rounds, encoders]` from decoded pixels to the vector.
+    """Return the milliseconds `[rounds, encoders]` from each one's decoded picture to the vector.
 
     In each round every encoder has its turn, so that a noisy machine is fair to all.
     """
@@ -54,6 +58,6 @@ def time_side_by_side(
     for row in times:
         for place, encoder in enumerate(encoders):
             started = time.perf_counter()
-            encoder.embed(pixels)
+            encoder.embed(pictures[place])
             row[place] = 1e3 * (time.perf_counter() - started)
     return times[warm_up:]

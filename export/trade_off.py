@@ -1,12 +1,14 @@
 """What recall a device buys with its time and memory, and which encoder fits a budget."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from encoder.atomic import read_json
+from encoder.checkpoint import Checkpoint
 from encoder.datasets.table import ImageTable
 from encoder.errors import BadImageError, PocketlensError
 from encoder.evaluation.bootstrap import intervals_to_json
@@ -15,7 +17,7 @@ from encoder.preprocess import Pixels
 from encoder.progress import track
 from encoder.space import EmbeddingSpace, require_same_space
 from export.cost import count_macs, time_side_by_side
-from export.runtime import QueryEncoder
+from export.runtime import CARD, QueryEncoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Candidate:
     """
 
     name: str
+    digest: str
     row: EvaluationRow
     ms: float
     p95_ms: float
@@ -43,6 +46,7 @@ class Candidate:
         """Return the candidate as plain JSON values."""
         return {
             "name": self.name,
+            "encoder": self.digest,
             "figures": self.row.figures,
             "intervals": intervals_to_json(self.row.intervals),
             "queries": self.row.queries,
@@ -54,83 +58,136 @@ class Candidate:
         }
 
 
-def select_asked(table: ImageTable, split: str, trained_on: Sequence[str]) -> ImageTable:
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """Hold an encoder file that takes part, opened, with what follows from the file alone."""
+
+    name: str
+    encoder: QueryEncoder
+    pixels: Pixels
+    macs: int
+
+    @property
+    def bytes(self) -> int:
+        """Return the size of the file."""
+        return self.encoder.file.stat().st_size
+
+
+def open_entries(
+    files: Sequence[Path], space: EmbeddingSpace, photo: Path | bytes
+) -> tuple[Entry, ...]:
+    """Open every encoder file, to be timed on one thread with what it decodes of the photo.
+
+    Raises:
+        PocketlensError: when one is not an encoder, is of another space, or is named twice.
+    """
+    encoders = [QueryEncoder(file, threads=1) for file in files]
+    names = name_encoders([encoder.file for encoder in encoders])
+    for encoder in encoders:
+        require_same_space(encoder.contract.space, space, what=str(encoder.file))
+    return tuple(
+        Entry(name, encoder, encoder.decode(photo), count_macs(encoder.file))
+        for name, encoder in zip(names, encoders, strict=True)
+    )
+
+
+def name_encoders(files: Sequence[Path]) -> list[str]:
+    """Return how a table calls files: by as much of the ends of their paths as tells them apart.
+
+    Raises:
+        PocketlensError: when one is given twice.
+    """
+    paths = [file.resolve().parts for file in files]
+    for path, file in zip(paths, files, strict=True):
+        if paths.count(path) > 1:
+            raise PocketlensError(f"{file}: given twice")
+    count = 2
+    while len({path[-count:] for path in paths}) < len(paths):
+        count += 1
+    return ["/".join(path[-count:]) for path in paths]
+
+
+def select_asked(table: ImageTable, split: str) -> ImageTable:
     """Return the labelled images of the validation or the test classes.
 
     Raises:
-        PocketlensError: when the split is neither, has no image, or has classes trained on.
+        PocketlensError: when the split is neither, or has no image.
     """
     if split not in ("val", "test"):
         raise PocketlensError(f"--split {split!r} is not val or test")
     asked = table.select(i for i, row in enumerate(table.rows) if row.split == split and row.label)
     if not len(asked):
         raise PocketlensError(f"{table.root}: no labelled {split} images")
-    seen = set(trained_on) & set(asked.class_names())
-    if seen:
-        raise PocketlensError(
-            f"{table.root}: the teacher was trained on {len(seen)} of the {split} classes, "
-            f"{min(seen)!r} among them"
-        )
     return asked
 
 
+def refuse_seen(bundle: Path, asked: ImageTable) -> None:
+    """Refuse a bundle whose encoder saw one of the classes in training, by its card.
+
+    A file without a card does not say.
+
+    Raises:
+        PocketlensError: naming the bundle and a class.
+    """
+    card = (bundle if bundle.is_dir() else bundle.parent) / CARD
+    if not card.is_file():
+        return
+    listed = read_json(card).get("trained_on")
+    seen = set(listed if isinstance(listed, list) else ()) & set(asked.class_names())
+    if seen:
+        raise PocketlensError(
+            f"{bundle}: its encoder was trained on {len(seen)} of the classes that ask, "
+            f"{min(seen)!r} among them; distil without --with-validation to choose by them, or "
+            "ask with --split test"
+        )
+
+
 def measure_candidates(
-    files: Sequence[Path],
-    table: ImageTable,
-    database: EncodedSet,
-    space: EmbeddingSpace,
-    picture: Pixels,
-    *,
-    rounds: int = 50,
+    entries: Sequence[Entry], table: ImageTable, database: EncodedSet, *, rounds: int = 50
 ) -> tuple[Candidate, ...]:
-    """Let every encoder file ask the database, time them side by side, and mark the best.
+    """Let every encoder ask the database, time them side by side, and mark the best.
 
     `table` holds the images of the database's vectors.
 
     Raises:
-        PocketlensError: when an encoder is of another space, or a picture is read by one only.
+        PocketlensError: when a picture that the teacher read cannot be read.
     """
-    encoders = [QueryEncoder(file, threads=1) for file in files]
-    for encoder in encoders:
-        require_same_space(encoder.contract.space, space, what=str(encoder.file))
-    rows = [ask_database(encoder, table, database) for encoder in encoders]
-    times = time_side_by_side(encoders, picture, rounds=rounds)
+    rows = [ask_database(entry, table, database) for entry in entries]
+    encoders, pictures = [e.encoder for e in entries], [e.pixels for e in entries]
+    times = time_side_by_side(encoders, pictures, rounds=rounds)
     return mark_front(
         [
             Candidate(
-                row.name,
+                entry.name,
+                entry.encoder.contract.encoder,
                 row,
                 float(np.median(own)),
                 float(np.quantile(own, 0.95)),
-                encoder.file.stat().st_size,
-                count_macs(encoder.file),
+                entry.bytes,
+                entry.macs,
             )
-            for encoder, row, own in zip(encoders, rows, times.T, strict=True)
+            for entry, row, own in zip(entries, rows, times.T, strict=True)
         ]
     )
 
 
-def ask_database(encoder: QueryEncoder, table: ImageTable, database: EncodedSet) -> EvaluationRow:
+def ask_database(entry: Entry, table: ImageTable, database: EncodedSet) -> EvaluationRow:
     """Return the row of an exported encoder whose queries ask the database's vectors."""
-    name = name_encoder(encoder)
     sources = table.sources()
-    wide = QueryEncoder(encoder.file)
-    vectors = np.empty((len(database.positions), encoder.contract.space.dim), np.float32)
-    with track(f"asking with {name}", len(vectors)) as advance:
-        for place, position in enumerate(database.positions):
+    wide = QueryEncoder(entry.encoder.file)
+    vectors = database.vectors.copy()
+    asking = np.flatnonzero(database.is_query)
+    with track(f"asking with {entry.name}", len(asking)) as advance:
+        for place in asking:
             try:
-                vectors[place] = wide.encode(sources[position])
+                vectors[place] = wide.encode(sources[database.positions[place]])
             except BadImageError as error:
-                raise PocketlensError(f"the teacher read what {name} cannot: {error}") from None
+                raise PocketlensError(
+                    f"the teacher read what {entry.name} cannot: {error}"
+                ) from None
             advance(1)
     queries = dataclasses.replace(database, vectors=vectors)
-    return evaluate_pair(name, queries, database, Judging())
-
-
-def name_encoder(encoder: QueryEncoder) -> str:
-    """Return how a table calls an encoder: its bundle, or its file where it lies alone."""
-    file = encoder.file
-    return f"{file.parent.name}/{file.name}" if file.parent.name else file.name
+    return evaluate_pair(entry.name, queries, database, Judging())
 
 
 def mark_front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
@@ -173,3 +230,23 @@ def format_candidates(candidates: Sequence[Candidate]) -> str:
             f"{each.bytes / 1e6:8.1f}{each.macs / 1e6:9.0f}"
         )
     return "\n".join(lines)
+
+
+def describe_candidates(
+    candidates: Sequence[Candidate],
+    *,
+    split: str,
+    teacher: Checkpoint,
+    data: Mapping[str, Any],
+    rounds: int,
+) -> dict[str, Any]:
+    """Return the comparison as plain JSON values (`docs/formats.md`)."""
+    return {
+        "format": 1,
+        "split": split,
+        "rounds": rounds,
+        "space": teacher.space.id,
+        "teacher": {"encoder": teacher.encoder, "size": teacher.preprocess.size},
+        "data": dict(data),
+        "candidates": [each.to_json() for each in candidates],
+    }

@@ -63,8 +63,8 @@ def draw_trade_off(candidates: Sequence[Candidate]) -> str:
         for level in levels
     ]
     ticks = [
-        element("text", f"{ms:g}", x=x(ms), y=_HEIGHT - _BOTTOM + 18, text_anchor="middle")
-        for ms in _list_ticks(first, last)
+        element("text", f"{ms:.3g}", x=x(ms), y=_HEIGHT - _BOTTOM + 18, text_anchor="middle")
+        for ms in _list_ticks(first, last) or [candidates[0].ms]
     ]
     way = "L".join(f"{x(each.ms)} {y(each.recall)}" for each in candidates if each.on_front)
     label = "R@1 against milliseconds from decoded pixels to the vector, one thread (log scale)"

@@ -22,6 +22,14 @@ def test_tables_are_made_from_the_committed_results() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_every_benchmark_can_be_imported() -> None:
+    """They follow the packages, though no test runs them."""
+    names = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
+    code = f"import sys; sys.path.insert(0, 'benchmarks'); import {', '.join(names)}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_and_pictures_exist(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):

@@ -76,13 +76,17 @@ def test_trunks_side_by_side_are_the_single_ones_joined() -> None:
     [
         ("tf_efficientnet_lite0+no_such_net", "no_such_net"),
         ("tf_efficientnet_lite0+", "trunk ''"),
-        ("resnet10t+dla34+tf_efficientnet_lite0", "tf_efficientnet_lite0.*normalised differently"),
     ],
 )
 def test_trunks_that_do_not_go_together_are_refused(name: str, message: str) -> None:
     with pytest.raises(PocketlensError, match=message):
         build_trunk(name)
-        input_statistics(name)
+
+
+def test_trunks_of_other_pixels_are_refused() -> None:
+    assert input_statistics("resnet18+resnet34") == input_statistics("resnet18")
+    with pytest.raises(PocketlensError, match="tf_efficientnet_lite0 were trained on pixels"):
+        input_statistics("resnet18+resnet34+tf_efficientnet_lite0")
 
 
 def test_trunks_of_different_strides_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,18 +96,21 @@ def test_trunks_of_different_strides_are_refused(monkeypatch: pytest.MonkeyPatch
     class Even(nn.Module):
         num_features = 4
 
-        def __init__(self, stride: int) -> None:
+        def __init__(self, kernel: int, stride: int) -> None:
             super().__init__()
-            self.conv = nn.Conv2d(3, 4, 1, stride)
+            self.conv = nn.Conv2d(3, 4, kernel, stride)
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             features: torch.Tensor = self.conv(images)
             return features
 
-    strides = {"coarse": 32, "fine": 16}
-    monkeypatch.setattr(timm, "create_model", lambda name, **_: Even(strides[name]))
-    with pytest.raises(PocketlensError, match=r"coarse\+fine.*maps of one size"):
-        build_trunk("coarse+fine")
+    # The last rounds down, which shows at sides that are no multiples of its stride.
+    kinds = {"coarse": (1, 32), "fine": (1, 16), "floor": (32, 32)}
+    monkeypatch.setattr(timm, "create_model", lambda name, **_: Even(*kinds[name]))
+    assert build_trunk("coarse+coarse")(torch.zeros(1, 3, 112, 112)).shape == (1, 8, 4, 4)
+    for other in ("fine", "floor"):
+        with pytest.raises(PocketlensError, match=rf"coarse\+{other}.*maps of one size"):
+            build_trunk(f"coarse+{other}")
 
 
 def test_unknown_trunk_and_wrong_weights_are_named(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -152,6 +152,20 @@ def test_an_elastic_student_serves_each_of_its_sizes(
     assert code == 2 and "trained for 24, 32, 48" in error
 
 
+def test_the_untrained_row_shows_the_teacher_its_own_kind_of_pixels(
+    teacher: Checkpoint, student: Checkpoint, table: ImageTable
+) -> None:
+    """Whatever mean and deviation the student's trunk was trained with."""
+    other = dataclasses.replace(student.preprocess, mean=(0.0,) * 3, std=(255.0,) * 3)
+    rows = [
+        evaluate_checkpoints(teacher, dataclasses.replace(student, preprocess=used), table).rows
+        for used in (student.preprocess, other)
+    ]
+    assert rows[0][1].name == rows[1][1].name == "untrained 32 → teacher 64"
+    assert rows[0][1].figures == rows[1][1].figures
+    assert rows[0][2].figures != rows[1][2].figures
+
+
 def test_views_are_compared_image_by_image(teacher: Checkpoint, student: Checkpoint) -> None:
     """Against the whole models and a slow loop; only the student learns."""
     generator = torch.Generator().manual_seed(0)
@@ -161,6 +175,8 @@ def test_views_are_compared_image_by_image(teacher: Checkpoint, student: Checkpo
     aim = guide.extract_features(large).clone()
     compared = compare_views(student.model, small, guide.network, aim, views=3)
     terms, cosine = compared.terms, compared.cosine
+    other = compare_views(student.model, small, guide.network, aim, views=3, features=False)
+    assert terms.keys() - other.terms.keys() == {"feature"}
     own, target = student.model(small).detach(), guide.embed_pixels(large)
     assert cosine == pytest.approx(float((own * target).sum(-1).mean()), abs=1e-5)
     whole = asymmetric_terms(own.reshape(2, 3, -1), target.reshape(2, 3, -1))

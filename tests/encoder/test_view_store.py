@@ -28,7 +28,7 @@ from encoder.shown_views import show_stored_views
 from encoder.student import StudentRecipe, distil_student
 from encoder.view_cutter import ViewCutter
 from encoder.view_making import StoreRecipe, make_views
-from encoder.view_store import ViewStore, check_store, open_store, verify_blocks
+from encoder.view_store import Manifest, ViewStore, check_store, open_store, verify_blocks
 
 ROOT = Path(__file__).parents[2]
 RECIPE = StoreRecipe(views=4, precision="fp32")
@@ -51,7 +51,7 @@ def test_a_store_holds_what_the_teacher_says_of_the_same_views(
     """The loss of stored views is that of the views shown to the teacher again."""
     training = table.split("train")
     images = open_images(training.sources(), side=2 * teacher.preprocess.size)
-    assert store.layout.images == len(training) and store.recipe.scale == (0.5, 1.0)
+    assert store.layout.images == len(training) and store.manifest.recipe.scale == (0.5, 1.0)
     guide = prepare_inference(teacher)
     chosen = np.array([2, 0, 5])
     shown = show_stored_views(store, guide.device, 3)(chosen, np.random.default_rng(1))
@@ -117,6 +117,8 @@ def test_a_student_learns_from_a_store_and_a_command_makes_it(
     assert "neighbours" in lines[-1]
     code, _, error = run(capsys, *made, "--overwrite", "--store", str(views), "--views", "4")
     assert code == 2 and "--views 4" in error and "holds 3" in error
+    code, _, error = run(capsys, *made, "--overwrite", "--store", str(views), "--scale", "0.3")
+    assert code == 2 and "give --scale and --mix to make-views" in error
     other = str(saved / "student")
     code, _, error = run(
         capsys, "distill", other, str(drawn), str(tmp_path / "s2"), *flags, "--store", str(views)
@@ -157,11 +159,79 @@ def test_stores_of_others_and_damaged_ones_are_refused(
         open_store(store.folder)
     with pytest.raises(PocketlensError, match=r"no views\.json"):
         open_store(store.folder.parent)
-    manifest = json.loads((store.folder / "views.json").read_text())
-    del manifest["layout"]["block"]
-    (store.folder / "views.json").write_text(json.dumps(manifest))
-    with pytest.raises(PocketlensError, match="missing or damaged"):
+    np.save(store.folder / "positions.npy", store.positions[::-1])
+    file.write_bytes(data)
+    with pytest.raises(PocketlensError, match=r"positions\.npy: not the file that"):
         open_store(store.folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("layout", [1]),
+        ("layout", {"images": 1e400, "views": 1, "width": 1, "block": 1}),
+        ("layout", {"images": 20, "views": 4, "width": 1280}),
+        ("layout", {"images": -1, "views": 4, "width": 1280, "block": 8}),
+        ("seed", "x"),
+        ("teacher", "t"),
+        ("data", []),
+        ("recipe", {}),
+        ("recipe", {"scale": [3, 1], "ratio": [1, 1]}),
+        ("blocks", 7),
+        ("format", 2),
+    ],
+)
+def test_damaged_manifests_are_named(tmp_path: Path, field: str, value: object) -> None:
+    sound = {
+        "format": 1,
+        "layout": {"images": 20, "views": 4, "width": 1280, "block": 512},
+        "recipe": {"scale": [0.5, 1], "ratio": [0.75, 1.5]},
+        "seed": 0,
+        "precision": "fp32",
+        "teacher": {"encoder": "e"},
+        "data": {"fingerprint": "f"},
+        "identity": "i",
+        "blocks": ["b"],
+        "positions": "p",
+    }
+    (tmp_path / "views.json").write_text(json.dumps(sound))
+    assert Manifest.read(tmp_path).recipe.scale == (0.5, 1)
+    (tmp_path / "views.json").write_text(json.dumps(sound | {field: value}))
+    with pytest.raises(PocketlensError, match=r"views\.json|scale"):
+        open_store(tmp_path)
+
+
+def test_what_the_bytes_follow_from_must_be_the_same_to_go_on(
+    teacher: Checkpoint, table: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other numbers of views, precisions and readable images are refused, not mixed in."""
+    monkeypatch.setattr(view_making, "_VIEWS_PER_BLOCK", 16)
+    output, made = tmp_path / "views", view_making._Maker.make
+
+    def stop(self: object, number: int, cutter: object) -> dict[str, object]:
+        if number == 2:
+            raise KeyboardInterrupt
+        return made(self, number, cutter)  # type: ignore[arg-type, return-value]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(view_making._Maker, "make", stop)
+        make_views(teacher, table, RECIPE, output)
+    for change in ({"views": 8}, {"precision": "bf16"}, {"seed": 1}):
+        other = dataclasses.replace(RECIPE, **change)
+        with pytest.raises(PocketlensError, match="of other data, options or version"):
+            make_views(teacher, table, other, output, resume=True)
+    with monkeypatch.context() as patch, pytest.raises(PocketlensError, match="other images could"):
+        patch.setattr(view_making, "pack_positions", lambda positions: b"others")
+        make_views(teacher, table, RECIPE, output, resume=True)
+    # A kill after the last rename leaves the state; going on only takes it away.
+    with monkeypatch.context() as patch:
+        patch.setattr("encoder.training_state._clear", lambda path: None)
+        make_views(teacher, table, RECIPE, output, resume=True)
+    assert (tmp_path / "views.state").exists()
+    before = (output / "views.json").stat().st_mtime_ns
+    layout, _ = make_views(teacher, table, RECIPE, output, resume=True)
+    assert layout.images == 20 and (output / "views.json").stat().st_mtime_ns == before
+    assert [path.name for path in tmp_path.iterdir()] == ["views"]
 
 
 def test_too_small_a_disk_is_named_before_work(

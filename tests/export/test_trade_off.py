@@ -16,12 +16,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from encoder.checkpoint import Checkpoint, save_checkpoint
 from encoder.datasets.splits import SplitRule, read_table, split_classes
 from encoder.errors import PocketlensError
+from encoder.evaluate import evaluate_checkpoints
 from encoder.evaluation.bootstrap import Interval
 from encoder.evaluation.protocol import EvaluationRow
 from export.bundle import export_bundle
 from export.cost import count_macs, time_side_by_side
 from export.runtime import QueryEncoder
-from export.trade_off import Candidate, mark_front, pick_candidate, select_asked
+from export.trade_off import (
+    Candidate,
+    mark_front,
+    name_encoders,
+    pick_candidate,
+    refuse_seen,
+    select_asked,
+)
+from export.trade_off_chart import draw_trade_off
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +51,7 @@ def make(name: str, ms: float, recall: float, size: int = 10**6) -> Candidate:
         queries=100,
         without_answer=0,
     )
-    return Candidate(name, row, ms, 2 * ms, size, 10**8)
+    return Candidate(name, "0" * 16, row, ms, 2 * ms, size, 10**8)
 
 
 def test_multiplications_are_those_that_torch_counts(
@@ -70,8 +79,8 @@ def test_an_unknown_shape_is_named(bundles: list[Path], tmp_path: Path) -> None:
 
 def test_each_round_times_every_encoder(bundles: list[Path]) -> None:
     encoders = [QueryEncoder(bundle, threads=1) for bundle in bundles]
-    pixels = np.zeros((48, 64, 3), np.uint8)
-    times = time_side_by_side(encoders, pixels, rounds=3, warm_up=2)
+    pictures = [np.zeros((48, 64, 3), np.uint8), np.zeros((96, 128, 3), np.uint8)]
+    times = time_side_by_side(encoders, pictures, rounds=3, warm_up=2)
     assert times.shape == (3, 2) and (times > 0).all()
 
 
@@ -91,16 +100,43 @@ def test_the_front_and_the_budget() -> None:
     assert pick(0.5, None) is None and pick(20, 5) == "slow"
 
 
-def test_only_classes_not_trained_on_are_asked(drawn: Path) -> None:
+def test_validation_classes_choose_and_test_classes_report(drawn: Path) -> None:
     table = split_classes(read_table(drawn), SplitRule(test=0.25, val=0.2))
-    assert {row.split for row in select_asked(table, "val", []).rows} == {"val"}
-    names = table.split("test").class_names()
-    with pytest.raises(PocketlensError, match="trained on 1 of the test classes"):
-        select_asked(table, "test", names[:1])
+    assert {row.split for row in select_asked(table, "val").rows} == {"val"}
     with pytest.raises(PocketlensError, match="--split 'train'"):
-        select_asked(table, "train", [])
+        select_asked(table, "train")
     with pytest.raises(PocketlensError, match="no labelled val images"):
-        select_asked(table.split("train"), "val", [])
+        select_asked(table.split("train"), "val")
+
+
+def test_a_bundle_that_saw_the_classes_is_refused_by_its_card(
+    student: Checkpoint, drawn: Path, tmp_path: Path
+) -> None:
+    table = read_table(drawn)
+    seen = table.class_names()[:1]
+    taught = dataclasses.replace(student, provenance={"trained_on": seen})
+    file = export_bundle(taught, tmp_path / "query").file
+    for path in (tmp_path / "query", file):
+        with pytest.raises(PocketlensError, match=f"trained on 1 of the classes.*{seen[0]}"):
+            refuse_seen(path, table)
+    refuse_seen(tmp_path / "query", table.select([len(table) - 1]))
+
+
+def test_names_are_as_long_as_they_must_be(tmp_path: Path) -> None:
+    first, second = tmp_path / "a" / "query" / "s.onnx", tmp_path / "b" / "query" / "s.onnx"
+    assert name_encoders([first]) == ["query/s.onnx"]
+    assert name_encoders([first, second]) == ["a/query/s.onnx", "b/query/s.onnx"]
+    with pytest.raises(PocketlensError, match="given twice"):
+        name_encoders([first, first])
+
+
+@pytest.mark.parametrize("ms", [[3.0], [3.0, 3.1], [0.2, 40.0]])
+def test_the_picture_has_numbers_on_its_axis(ms: list[float]) -> None:
+    candidates = mark_front([make(f"at {value}", value, 50 + value) for value in ms])
+    drawing = ElementTree.fromstring(draw_trade_off(candidates))
+    texts = {entry.text for entry in drawing.iter() if entry.text}
+    assert {f"at {value}, 1.0 MB" for value in ms} <= texts
+    assert any(re.fullmatch(r"[\d.]+", text) for text in texts)
 
 
 def test_the_command_compares_draws_and_picks(
@@ -110,25 +146,38 @@ def test_the_command_compares_draws_and_picks(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    split = dataclasses.asdict(SplitRule(test=0.25, val=0.25))
     (tmp_path / "teacher").mkdir()
-    save_checkpoint(teacher, tmp_path / "teacher")
+    known = dataclasses.replace(teacher, provenance={"split": split})
+    save_checkpoint(known, tmp_path / "teacher")
     found, plot = tmp_path / "found.json", tmp_path / "plot.svg"
     arguments = ["pareto", str(drawn), *map(str, bundles), "--teacher", str(tmp_path / "teacher")]
-    flags = ["--split", "test", "--rounds", "3", "--json", str(found), "--plot", str(plot)]
+    flags = ["--rounds", "3", "--json", str(found), "--plot", str(plot)]
     code, out, _ = run(capsys, *arguments, *flags, "--max-mb", "1000")
-    assert code == 0 and "16 queries of test classes" in out
+    assert code == 0 and "queries of val classes" in out
+    value = json.loads(found.read_text())
+    assert value["split"] == "val" and value["teacher"]["encoder"] == teacher.encoder
     large, small = (
-        next(each for each in json.loads(found.read_text())["candidates"] if name in each["name"])
+        next(each for each in value["candidates"] if name in each["name"])
         for name in ("large", "small")
     )
-    # The exported teacher asks its own database: what it does not find, it does not know.
-    assert large["figures"]["r1"] > small["figures"]["r1"]
     assert large["macs"] > 3 * small["macs"] and large["ms"] > small["ms"]
+    assert large["encoder"] == teacher.encoder
     assert re.search(r"best within the budget: large/s64\.fp32\.photo\.onnx", out)
     texts = [entry.text for entry in ElementTree.parse(plot).iter() if entry.text]
     assert any("large/s64" in text for text in texts)
     code, _, error = run(capsys, *arguments, *flags, "--max-ms", "0.000001")
     assert code == 2 and "no encoder fits" in error
+    code, _, error = run(capsys, *arguments, "--split", "test", "--max-ms", "5")
+    assert code == 2 and "choose by --split val" in error
+    code, out, _ = run(capsys, *arguments, *flags, "--split", "test")
+    assert code == 0 and "8 queries of test classes" in out
+    # The exported teacher asks its own database, so it finds what the checkpoint finds.
+    candidates = json.loads(found.read_text())["candidates"]
+    (large,) = (each for each in candidates if "large" in each["name"])
+    table = split_classes(read_table(drawn), SplitRule(test=0.25, val=0.25))
+    (row,) = evaluate_checkpoints(teacher, None, table).rows
+    assert large["figures"] == pytest.approx(row.figures)
 
 
 def test_an_encoder_of_another_space_is_refused(
