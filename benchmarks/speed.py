@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from record import update_result
-from timing import on_one_core, read_rate, seconds
+from timing import begin_as_command_line, on_one_core, read_rate, seconds
 
 from encoder.checkpoint import Checkpoint, load_checkpoint
 from encoder.compared_views import compare_views
@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    begin_as_command_line()
     keep_memory()
     torch.set_num_threads(CORES)
     files = read_folder(arguments.data).files()

@@ -19,7 +19,7 @@ import torch
 from record import update_result
 from teacher_queue import TABLES, Place, run_queue
 from teacher_speed import measure_teacher_speed
-from timing import seconds
+from timing import begin_as_command_line, seconds
 from torch import nn
 from torch.nn import functional
 
@@ -74,6 +74,7 @@ def main() -> None:
     speed.add_argument("--data", type=Path, required=True, help="an image folder")
     speed.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    begin_as_command_line()
     keep_memory()
     torch.set_num_threads(count_cores())
     if arguments.part == "queue":

@@ -1,13 +1,23 @@
 """Wall seconds of a call, on all cores or on one, and what a training's own log says."""
 
 import json
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from encoder.memory import count_cores
+from encoder.memory import count_cores, wait_quietly
+
+
+def begin_as_command_line() -> None:
+    """Start the script again under what the command line sets before torch is imported."""
+    before = dict(os.environ)
+    wait_quietly()
+    if before != dict(os.environ):
+        os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
 def seconds(run: Callable[[], object]) -> float:

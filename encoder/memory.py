@@ -28,6 +28,14 @@ def keep_memory() -> bool:
     return all(done)
 
 
+def wait_quietly() -> None:
+    """Let idle threads of a network sleep: spinning, they take the cores that cut its next views.
+
+    Heard by OpenMP when torch is first imported, so the command line calls it before.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def count_cores() -> int:
     """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

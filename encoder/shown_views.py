@@ -45,7 +45,7 @@ def show_new_views(
         views = sample_views(recipe, aspects, rng, population=len(images.positions))
         large = cutter.cut(positions, views, guide.preprocess.size, guide.device)
         # Cloned out of inference mode, so that autograd may save it.
-        return ShownViews(positions, views, guide.extract_features(large).clone())
+        return ShownViews(positions, views, cutter.look(guide, large).clone())
 
     return show
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from encoder.image_cache import DecodedImages
+from encoder.inference import Inference, use_one_core
 from encoder.memory import count_cores
 from encoder.preprocess import Pixels, Preprocess
 from encoder.views import Views, needs_partner, render_view
@@ -26,7 +27,7 @@ class ViewCutter:
     def __init__(self, images: DecodedImages, preprocess: Preprocess) -> None:
         self.images, self._resampling = images, preprocess.resampling
         self._cores = count_cores()
-        self._pool = ThreadPoolExecutor(self._cores)
+        self._pool = ThreadPoolExecutor(self._cores, initializer=use_one_core)
 
     def cut(
         self, positions: NDArray[np.int64], views: Views, size: int, device: torch.device
@@ -46,6 +47,13 @@ class ViewCutter:
         shares = np.array_split(np.arange(len(views)), _SHARES * self._cores)
         list(self._pool.map(fill, shares))
         return torch.from_numpy(cuts).to(device, non_blocking=True)
+
+    def look(self, guide: Inference, pixels: Tensor) -> Tensor:
+        """Return a teacher's features of views: on a CPU each core looks at a part of them."""
+        if guide.device.type != "cpu":
+            return guide.extract_features(pixels)
+        parts = pixels.tensor_split(min(self._cores, len(pixels)))
+        return torch.cat(list(self._pool.map(guide.extract_features, parts)))
 
     def cut_one(self, position: int, view: np.void, size: int) -> Pixels:
         """Return one view: uint8 `[size, size, 3]`."""

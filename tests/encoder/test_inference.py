@@ -1,15 +1,21 @@
 """Tests of running a network: how it shares the cores."""
 
+import contextlib
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from encoder.checkpoint import Checkpoint
 from encoder.embed import Vectors, embed_all
+from encoder.image_cache import open_images
 from encoder.inference import prepare_inference
+from encoder.memory import wait_quietly
 from encoder.preprocess import Pixels
+from encoder.view_cutter import ViewCutter
 
 
 def test_threads_that_embed_use_one_core_and_the_caller_keeps_its_own(
@@ -36,3 +42,22 @@ def test_threads_that_embed_use_one_core_and_the_caller_keeps_its_own(
     assert len(seen) >= 4 and set(seen) == {1}
     alone = embed_all(files, teacher.preprocess, dataclasses.replace(embedder, use_one_core=None))
     np.testing.assert_allclose(embedded.vectors, alone.vectors, atol=1e-5)
+
+
+def test_each_core_looks_at_a_part_of_the_views(teacher: Checkpoint) -> None:
+    guide = prepare_inference(teacher)
+    pixels = torch.randint(0, 256, (5, 64, 64, 3), dtype=torch.uint8)
+    images = open_images([], side=64)
+    with contextlib.closing(ViewCutter(images, teacher.preprocess)) as cutter:
+        for count in (1, 5):
+            found = cutter.look(guide, pixels[:count])
+            torch.testing.assert_close(found, guide.extract_features(pixels[:count]))
+
+
+def test_the_user_may_say_how_idle_threads_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    wait_quietly()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    wait_quietly()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
