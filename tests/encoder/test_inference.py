@@ -51,7 +51,8 @@ def test_each_core_looks_at_a_part_of_the_views(teacher: Checkpoint) -> None:
     with contextlib.closing(ViewCutter(images, teacher.preprocess)) as cutter:
         for count in (1, 5):
             found = cutter.look(guide, pixels[:count])
-            torch.testing.assert_close(found, guide.extract_features(pixels[:count]))
+            expected = guide.extract_features(pixels[:count])
+            torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
 
 def test_the_user_may_say_how_idle_threads_wait(monkeypatch: pytest.MonkeyPatch) -> None:
