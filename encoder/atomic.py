@@ -62,6 +62,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_format(path: Path, version: int) -> dict[str, Any]:
+    """Read a JSON object of ours.
+
+    Raises:
+        PocketlensError: as `read_json`, and when it is of another format than this one.
+    """
+    value = read_json(path)
+    if value.get("format") != version:
+        raise PocketlensError(
+            f"{path}: format {value.get('format')!r}; this version reads format {version}"
+        )
+    return value
+
+
 def check_output(path: Path, *, marker: str, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
     """Refuse an output folder that must not be written, before any work is done.
 

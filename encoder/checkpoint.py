@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from encoder.atomic import read_json, write_json
+from encoder.atomic import read_format, write_json
 from encoder.errors import PocketlensError
 from encoder.model import Architecture, EmbeddingModel
 from encoder.preprocess import Preprocess
@@ -149,11 +149,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     file = folder / CONFIG
     if not folder.is_dir() or not file.is_file():
         raise PocketlensError(f"{folder}: not a checkpoint folder (no {CONFIG})")
-    config = read_json(file)
-    if config.get("format") != FORMAT:
-        raise PocketlensError(
-            f"{file}: format {config.get('format')!r}; this version reads format {FORMAT}"
-        )
+    config = read_format(file, FORMAT)
     try:
         architecture = Architecture(**config["architecture"])
         alignment = Alignment(**config["alignment"]) if config["alignment"] else None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from encoder.checkpoint import Checkpoint
-from encoder.datasets.table import ImageTable
+from encoder.datasets.table import ImageTable, Split
 from encoder.embed import Quarantined, embed_all
 from encoder.errors import PocketlensError
 from encoder.evaluation.clusters import measure_nmi
@@ -115,15 +115,21 @@ def evaluate_checkpoints(
 
 
 def labelled_test(table: ImageTable) -> ImageTable:
-    """Return the labelled images of the test split.
+    """Return the labelled images of the test split; as `select_labelled`."""
+    return select_labelled(table, "test")
+
+
+def select_labelled(table: ImageTable, split: Split) -> ImageTable:
+    """Return the labelled images of a split.
 
     Raises:
         PocketlensError: when there is none.
     """
-    test = table.select(i for i, row in enumerate(table.rows) if row.split == "test" and row.label)
-    if not len(test):
-        raise PocketlensError(f"{table.root}: no labelled test images")
-    return test
+    chosen = table.split(split)
+    chosen = chosen.select(i for i, row in enumerate(chosen.rows) if row.label)
+    if not len(chosen):
+        raise PocketlensError(f"{table.root}: no labelled {split} images")
+    return chosen
 
 
 def _suffix(judging: Judging) -> str:

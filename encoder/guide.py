@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from encoder.atomic import read_json, write_bytes
+from encoder.atomic import read_format, write_bytes
 from encoder.datasets.table import ImageTable
 from encoder.errors import PocketlensError
 from encoder.optimisation import check_positive
@@ -77,11 +77,7 @@ def load_guide(folder: Path, **settings: float) -> Guide:
     file = folder / MASTER
     if not file.is_file():
         raise PocketlensError(f"{folder}: not the folder of a master (no {MASTER})")
-    described = read_json(file)
-    if described.get("format") != FORMAT:
-        raise PocketlensError(
-            f"{file}: format {described.get('format')!r}; this version reads format {FORMAT}"
-        )
+    described = read_format(file, FORMAT)
     stored = folder / VECTORS
     try:
         digest = str(described["vectors"]["sha256"])

@@ -213,12 +213,12 @@ def _make_blocks(maker: _Maker, state: StateFolder) -> list[str]:
     """Make the blocks that are not made yet; return the digests of all."""
     layout = maker.layout
     made = _read_made(state)
-    missing = layout.images - layout.span(len(made)).start
-    _check_disk(state.path, layout, len(made))
+    missing = layout.images - layout.images_in(len(made))
+    _check_disk(state.path, layout, missing)
     with (
         contextlib.closing(ViewCutter(maker.images, maker.guide.preprocess)) as cutter,
         _open_files(state, layout, len(made)) as files,
-        track("making views", max(0, missing) * layout.views) as advance,
+        track("making views", missing * layout.views) as advance,
     ):
         for number in range(len(made), layout.blocks):
             parts = maker.make(number, cutter)
@@ -245,10 +245,9 @@ def _read_made(state: StateFolder) -> list[str]:
     return [str(digest) for digest in blocks]
 
 
-def _check_disk(folder: Path, layout: StoreLayout, made: int) -> None:
+def _check_disk(folder: Path, layout: StoreLayout, missing: int) -> None:
     """Refuse to begin what the disk cannot hold."""
-    done = min(made * layout.block, layout.images)
-    needed = sum(layout.sizes(layout.images - done).values())
+    needed = sum(layout.sizes(missing).values())
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise PocketlensError(
@@ -262,7 +261,7 @@ def _open_files(
     state: StateFolder, layout: StoreLayout, made: int
 ) -> Iterator[dict[str, BinaryIO]]:
     """Open the files to append to, cut back to the blocks that are whole."""
-    sizes = layout.sizes(min(made * layout.block, layout.images))
+    sizes = layout.sizes(layout.images_in(made))
     with contextlib.ExitStack() as stack:
         files: dict[str, BinaryIO] = {}
         for name, size in sizes.items():

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.atomic import read_json
+from encoder.atomic import read_format
 from encoder.checkpoint import Checkpoint
 from encoder.datasets.table import ImageTable
 from encoder.errors import PocketlensError
@@ -49,7 +49,11 @@ class StoreLayout:
 
     def span(self, number: int) -> range:
         """Return the images of a block."""
-        return range(number * self.block, min((number + 1) * self.block, self.images))
+        return range(self.images_in(number), self.images_in(number + 1))
+
+    def images_in(self, blocks: int) -> int:
+        """Return how many images the first so many blocks hold."""
+        return min(blocks * self.block, self.images)
 
     def sizes(self, images: int) -> dict[str, int]:
         """Return how many bytes of each file belong to the first so many images."""
@@ -76,7 +80,6 @@ class Manifest:
     identity: str
     blocks: tuple[str, ...]
     positions: str
-    facts: dict[str, Any]
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -88,11 +91,7 @@ class Manifest:
         file = folder / MANIFEST
         if not file.is_file():
             raise PocketlensError(f"{folder}: not a folder of views (no {MANIFEST})")
-        value = read_json(file)
-        if value.get("format") != FORMAT:
-            raise PocketlensError(
-                f"{file}: format {value.get('format')!r}; this version reads format {FORMAT}"
-            )
+        value = read_format(file, FORMAT)
         try:
             fields = dict(value["recipe"])
             pairs = {name: tuple(map(float, fields[name])) for name in ("scale", "ratio")}
@@ -107,7 +106,6 @@ class Manifest:
                 str(value["identity"]),
                 tuple(map(str, value["blocks"])),
                 str(value["positions"]),
-                value,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise PocketlensError(f"{file}: a field is missing or wrong ({error!r})") from None

@@ -8,7 +8,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from encoder.atomic import read_json
+from encoder.atomic import read_format
 from encoder.errors import PocketlensError
 from encoder.images import BoxedFile, Limits, decode_image
 from encoder.preprocess import Pixels, enlarge_tiny
@@ -87,11 +87,7 @@ def find_encoder(path: Path) -> Path:
         return path
     if not path.exists():
         raise PocketlensError(f"{path}: no such encoder file or bundle")
-    card = read_json(path / CARD)
-    if card.get("format") != FORMAT:
-        raise PocketlensError(
-            f"{path / CARD}: format {card.get('format')!r}; this version reads format {FORMAT}"
-        )
+    card = read_format(path / CARD, FORMAT)
     encoders = card.get("encoders")
     if not isinstance(encoders, list) or not encoders or not isinstance(encoders[0], dict):
         raise PocketlensError(f"{path / CARD}: lists no encoder")

@@ -11,6 +11,7 @@ from encoder.atomic import read_json
 from encoder.checkpoint import Checkpoint
 from encoder.datasets.table import ImageTable
 from encoder.errors import BadImageError, PocketlensError
+from encoder.evaluate import select_labelled
 from encoder.evaluation.bootstrap import intervals_to_json
 from encoder.evaluation.protocol import EncodedSet, EvaluationRow, Judging, evaluate_pair
 from encoder.preprocess import Pixels
@@ -115,10 +116,7 @@ def select_asked(table: ImageTable, split: str) -> ImageTable:
     """
     if split not in ("val", "test"):
         raise PocketlensError(f"--split {split!r} is not val or test")
-    asked = table.select(i for i, row in enumerate(table.rows) if row.split == split and row.label)
-    if not len(asked):
-        raise PocketlensError(f"{table.root}: no labelled {split} images")
-    return asked
+    return select_labelled(table, split)  # type: ignore[arg-type]
 
 
 def refuse_seen(bundle: Path, asked: ImageTable) -> None:
