@@ -12,7 +12,7 @@ import typer
 from encoder.commands import app as encoder_app
 from encoder.commands import demo_data, evaluate
 from encoder.errors import PocketlensError, require_extra
-from encoder.memory import keep_memory, wait_quietly
+from encoder.memory import keep_memory, set_library_defaults
 from encoder.student_commands import distill
 from encoder.teacher_commands import train_teacher
 from export.commands import app as export_app
@@ -161,7 +161,7 @@ def _read_picture(file: Path) -> bytes:
 def main() -> None:
     """Run the command line; mistakes end in one line on standard error and exit code 2."""
     keep_memory()
-    wait_quietly()
+    set_library_defaults()
     try:
         app()
     except PocketlensError as error:

@@ -9,6 +9,7 @@ alternating rounds, so that a noisy machine disturbs all of them alike; the medi
 """
 
 import argparse
+import functools
 import statistics
 import subprocess
 import sys
@@ -84,11 +85,7 @@ def measure_training(teacher: Checkpoint, data: Path, work: Path, rounds: int) -
     )
     sizes = (teacher.preprocess.size, recipe.size)
     cutter = ViewCutter(images, teacher.preprocess)
-
-    def cut(size: int) -> torch.Tensor:
-        cuts = [cutter.cut_one(*each, size) for each in zip(positions, views, strict=True)]
-        return torch.from_numpy(np.stack(cuts))
-
+    cut = functools.partial(cutter.cut, positions, views)
     large, small = (cut(size) for size in sizes)
     guides = {name: prepare_inference(teacher, precision=name) for name in ("fp32", "bf16")}
     for network in guides.values():
@@ -97,12 +94,12 @@ def measure_training(teacher: Checkpoint, data: Path, work: Path, rounds: int) -
     beginning = plan_start(teacher, recipe.size, recipe.trunk, recipe.start)
     model = beginning.build(teacher).train()
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     aim = guide.extract_features(large).clone()
 
     def step() -> None:
-        images = normalise_pixels(small, teacher.preprocess)
-        compared = compare_views(model, images, guide.network, aim, views=repeats)
+        own = model.extract_features(normalise_pixels(small, teacher.preprocess))
+        compared = compare_views(model, own, guide.network, aim, views=repeats)
         loss = asymmetric_loss(compared.terms, recipe.weights)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -5,6 +5,7 @@ each measured alone, in fp32, which is the fastest on a CPU. Decoding is done on
 """
 
 import dataclasses
+import functools
 import statistics
 from pathlib import Path
 
@@ -40,10 +41,7 @@ def measure_teacher_speed(data: Path, work: Path, rounds: int) -> dict[str, floa
     views = sample_views(RECIPE.views, classed.images.aspects(positions), np.random.default_rng(0))
     cutter = ViewCutter(classed.images, preprocess)
 
-    def cut() -> torch.Tensor:
-        cuts = [cutter.cut_one(*each, RECIPE.size) for each in zip(positions, views, strict=True)]
-        return torch.from_numpy(np.stack(cuts))
-
+    cut = functools.partial(cutter.cut, positions, views, RECIPE.size)
     pixels = cut()
     model = start_model(RECIPE.architecture, "").train()
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -62,7 +60,6 @@ def measure_teacher_speed(data: Path, work: Path, rounds: int) -> dict[str, floa
         parts["views"].append(on_one_core(cut) / batch)
         parts["network"].append(min(CORES * seconds(step), on_one_core(step)) / batch)
         parts["loop"].append(CORES / _loop_images_per_s(table, work))
-    cutter.close()
     each = {name: statistics.median(values) for name, values in parts.items()}
     limit = each["views"] + each["network"]
     return {

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from encoder.memory import count_cores, wait_quietly
+from encoder.memory import count_cores, set_library_defaults
 
 
 def begin_as_command_line() -> None:
     """Start the script again under what the command line sets before torch is imported."""
     before = dict(os.environ)
-    wait_quietly()
+    set_library_defaults()
     if before != dict(os.environ):
         os.execv(sys.executable, [sys.executable, *sys.argv])
 

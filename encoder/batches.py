@@ -7,16 +7,15 @@ import contextlib
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pytorch_metric_learning.samplers import MPerClassSampler
 
 
-def seed_batch(seed: int, number: int) -> np.random.Generator:
-    """Seed torch for one batch of a training and return numpy's source of its random numbers."""
+def seed_batch(seed: int, number: int) -> tuple[np.random.Generator, int]:
+    """Return numpy's source of random numbers for one batch of a training, and a seed for torch."""
     rng = np.random.default_rng([seed, number])
-    torch.manual_seed(int(rng.integers(2**62)))
-    return rng
+    torch_seed = int(rng.integers(2**62))
+    return rng, torch_seed
 
 
 class ClassBalancedBatches:

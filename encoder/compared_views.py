@@ -25,29 +25,26 @@ class Compared:
 
 def compare_views(
     student: EmbeddingModel,
-    images: Tensor,
+    features: Tensor,
     teacher: EmbeddingModel,
     aim: Tensor,
     *,
     views: int,
-    features: bool = True,
-    bfloat16: bool = False,
+    same_channels: bool = True,
 ) -> Compared:
     """Return what both encoders make of the same views, and the terms that compare it.
 
-    `images` are the student's `[images × views, 3, h, w]`, the views of an image together; `aim`
-    are the teacher's features of the same views `[images × views, width]`. With `features` both
-    have the same channels, and a term compares them.
+    `features` `[images × views, width]` are the student's, before its projection, the views of an
+    image together; `aim` are the teacher's. Where both have the same channels a term compares them.
     """
 
     def by_image(rows: Tensor) -> Tensor:
         return rows.reshape(len(rows) // views, views, -1)
 
-    pooled = student.extract_features(images, bfloat16=bfloat16)
-    own = by_image(student.project(pooled))
+    own = by_image(student.project(features))
     with torch.no_grad():
         target = by_image(teacher.project(aim))
     terms = asymmetric_terms(own, target)
-    if features:
-        terms["feature"] = feature_term(by_image(pooled), by_image(aim))
+    if same_channels:
+        terms["feature"] = feature_term(by_image(features), by_image(aim))
     return Compared(own, target, terms)

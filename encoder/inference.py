@@ -115,5 +115,10 @@ def prepare_network(
 
 def use_one_core() -> None:
     """Keep what this thread asks of torch to its own core; other threads are as before."""
+    use_cores(1)
+
+
+def use_cores(count: int) -> None:
+    """Keep what this thread asks of torch to so many cores; other threads are as before."""
     torch.get_num_threads()  # a thread's number is set at its first use of torch: now
-    threadpool_limits(1, user_api="openmp")
+    threadpool_limits(count, user_api="openmp")

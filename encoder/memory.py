@@ -1,4 +1,4 @@
-"""Keep freed memory in the process, and know the machine that the process runs on."""
+"""Set up the process for numeric libraries, and know the machine that it runs on."""
 
 import ctypes
 import os
@@ -28,12 +28,14 @@ def keep_memory() -> bool:
     return all(done)
 
 
-def wait_quietly() -> None:
-    """Let idle threads of a network sleep: spinning, they take the cores that cut its next views.
+def set_library_defaults() -> None:
+    """Say how numeric libraries compute, where the user does not; before torch is first imported.
 
-    Heard by OpenMP when torch is first imported, so the command line calls it before.
+    Idle threads of a network sleep: spinning, they take the cores that cut its next views. Products
+    come out alike to the last bit each time: by itself MKL rounds as memory happens to lie.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("MKL_CBWR", "AUTO")
 
 
 def count_cores() -> int:

@@ -175,7 +175,7 @@ def build_optimisers(
             elif settings.optimiser == "sgd":
                 optimiser = torch.optim.SGD(chosen, momentum=_MOMENTUM)
             else:
-                optimiser = torch.optim.AdamW(chosen)
+                optimiser = torch.optim.AdamW(chosen, fused=True)
             made.optimisers.append(optimiser)
             made.schedules.append(_build_schedule(optimiser, settings, max(steps, 2)))
     return made

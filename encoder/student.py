@@ -1,8 +1,8 @@
 """Distil the query encoder: the teacher's space at a smaller input (Suma & Tolias, 2023)."""
 
-import contextlib
 import dataclasses
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,27 @@ from encoder.checkpoint import (
     save_checkpoint,
 )
 from encoder.compared_views import compare_views
+from encoder.core_workers import CoreWorkers
 from encoder.datasets.table import ImageTable
 from encoder.embed import Quarantined, embed_all
 from encoder.errors import PocketlensError
 from encoder.image_cache import DecodedImages
 from encoder.images import Source
-from encoder.inference import (
-    Inference,
-    choose_device,
-    normalise_pixels,
-    prepare_inference,
-)
+from encoder.inference import Inference, choose_device, prepare_inference
 from encoder.losses.asymmetric import AsymmetricWeights, asymmetric_loss
 from encoder.losses.contextual import contextual_term
 from encoder.model import EmbeddingModel
 from encoder.optimisation import Optimisation, resolve_precision
+from encoder.parallel_features import count_ahead, extract_features
 from encoder.preprocess import Preprocess
 from encoder.progress import track
-from encoder.shown_views import show_new_views, show_stored_views
+from encoder.shown_views import (
+    DrawViews,
+    ShownViews,
+    draw_new_views,
+    draw_stored_views,
+    start_showing,
+)
 from encoder.student_start import Beginning, Start, fit_start, plan_start
 from encoder.teacher import head_of
 from encoder.training import (
@@ -260,27 +263,31 @@ def _optimise(
     same_channels: bool,
     tensorboard: Path | None,
 ) -> None:
+    device = guide.device
     batch = min(recipe.images, len(images.positions))
     batches = ShuffledBatches(len(images.positions), batch, recipe.seed)
     steps, steps_per_pass = count_steps(len(images.positions), batch, recipe.optimisation)
-    count, device = recipe.views_per_image, guide.device
+    count = recipe.views_per_image
     with_neighbours = recipe.neighbours_from * steps * recipe.optimisation.accumulate
     bfloat16 = recipe.optimisation.precision == "bf16"
     sizes = sorted({recipe.size, *recipe.elastic})
 
-    def compute_loss(number: int, rng: np.random.Generator) -> BatchLoss:
-        chosen = batches.draw(number)
-        shown = show(chosen, rng)
+    cutter = ViewCutter(images, preprocess)
+    draw: DrawViews
+    if store is None:
+        draw = draw_new_views(images, recipe.views, count)
+    else:
+        draw = draw_stored_views(store, count)
+
+    def show(number: int, rng: np.random.Generator) -> Callable[[], ShownViews]:
+        drawn = draw(batches.draw(number), rng)
         size = int(rng.choice(sizes)) if recipe.elastic else preprocess.size
-        small = cutter.cut(shown.positions, shown.views, size, device)
+        return start_showing(drawn, size, cutter, guide, workers)
+
+    def compute_loss(number: int, shown: ShownViews) -> BatchLoss:
+        own = extract_features(model, shown.pixels, preprocess, workers, bfloat16=bfloat16)
         compared = compare_views(
-            model,
-            normalise_pixels(small, preprocess),
-            guide.network,
-            shown.features,
-            views=count,
-            features=same_channels,
-            bfloat16=bfloat16,
+            model, own, guide.network, shown.features, views=count, same_channels=same_channels
         )
         terms, cosine = compared.terms, compared.cosine
         if database is not None and with_neighbours <= number:
@@ -291,17 +298,13 @@ def _optimise(
                 nearest=recipe.nearest,
                 temperature=recipe.neighbour_temperature,
             )
-        loss = asymmetric_loss(terms, recipe.weights) / len(chosen)
-        figures = {name: float(term.detach()) / len(chosen) for name, term in terms.items()}
-        names = images.paths(images.positions[chosen])
+        loss = asymmetric_loss(terms, recipe.weights) / batch
+        figures = {name: float(term.detach()) / batch for name, term in terms.items()}
+        names = images.paths(shown.positions[::count])
         return BatchLoss(loss, {**figures, "cosine": cosine}, names)
 
     settings = recipe.optimisation
-    with contextlib.closing(ViewCutter(images, preprocess)) as cutter:
-        if store is None:
-            show = show_new_views(images, cutter, guide, recipe.views, count)
-        else:
-            show = show_stored_views(store, device, count)
+    with CoreWorkers(device) as workers:
         training = Training(
             f"distilling the {preprocess.size} px student",
             model,
@@ -309,7 +312,9 @@ def _optimise(
             steps,
             steps_per_pass,
             batch,
+            show,
             compute_loss,
+            ahead=count_ahead(model, device),
             tensorboard=tensorboard,
         )
         run_training(training, settings, recipe.seed, state)

@@ -1,6 +1,5 @@
 """Train the database encoder: classification as proxy-based metric learning (Zhai & Wu, 2019)."""
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from encoder.atomic import check_output, new_folder
 from encoder.backbones import build_trunk, input_statistics, load_imagenet, load_weights_file
@@ -26,18 +25,20 @@ from encoder.checkpoint import (
     save_checkpoint,
 )
 from encoder.classed_images import ClassedImages, open_classed
+from encoder.core_workers import CoreWorkers
 from encoder.datasets.splits import SplitRule
 from encoder.datasets.table import ImageTable, check_trainable
 from encoder.embed import Quarantined, embed_all
 from encoder.errors import PocketlensError
 from encoder.evaluation.metrics import measure_retrieval
 from encoder.guide import Guide, check_guide
-from encoder.inference import choose_device, normalise_pixels, prepare_network
+from encoder.inference import choose_device, prepare_network
 from encoder.losses.guided import guidance_loss
 from encoder.losses.supervised import LossRecipe, build_loss
 from encoder.memory import count_cores
 from encoder.model import Architecture, EmbeddingModel
 from encoder.optimisation import Optimisation, check_positive, resolve_precision
+from encoder.parallel_features import count_ahead, extract_features
 from encoder.preprocess import Preprocess
 from encoder.space import mint_space
 from encoder.training import (
@@ -49,7 +50,7 @@ from encoder.training import (
     seed_everything,
 )
 from encoder.training_state import StateFolder, identify, open_state
-from encoder.view_cutter import ViewCutter
+from encoder.view_cutter import ViewCutter, divide_views
 from encoder.views import ViewRecipe, sample_views
 
 
@@ -200,6 +201,15 @@ def select_training(table: ImageTable) -> ImageTable:
     return training
 
 
+@dataclasses.dataclass(frozen=True)
+class _Shown:
+    """Hold what a batch shows: uint8 `[n, h, w, 3]`, and the classes."""
+
+    positions: NDArray[np.int64]
+    pixels: Tensor
+    targets: Tensor
+
+
 def _optimise(
     model: EmbeddingModel,
     chosen: ClassedImages,
@@ -217,27 +227,41 @@ def _optimise(
     batches = ClassBalancedBatches(chosen.targets, batch, recipe.images_per_class, recipe.seed)
     steps, steps_per_pass = count_steps(len(chosen.positions), batch, recipe.optimisation)
 
-    def compute_loss(number: int, rng: np.random.Generator) -> BatchLoss:
+    cutter = ViewCutter(chosen.images, preprocess)
+
+    def show(number: int, rng: np.random.Generator) -> Callable[[], _Shown]:
         drawn = batches.draw(number)
         positions = chosen.positions[drawn]
         views = sample_views(recipe.views, chosen.images.aspects(positions), rng)
         small = recipe.small_size and rng.random() < recipe.small_share
         size = recipe.small_size if small else recipe.size
-        pixels = cutter.cut(positions, views, size, device)
-        images = normalise_pixels(pixels, preprocess)
-        embeddings = model.project(model.extract_features(images, bfloat16=bfloat16))
-        value = loss(embeddings, torch.from_numpy(chosen.targets[drawn]).to(device))
+        started = workers.start(
+            [
+                functools.partial(cutter.cut, positions[part], views[part], size)
+                for part in divide_views(len(views))
+            ]
+        )
+        return lambda: _Shown(
+            positions,
+            torch.cat([future.result() for future in started]).to(device),
+            torch.from_numpy(chosen.targets[drawn]).to(device),
+        )
+
+    def compute_loss(number: int, shown: _Shown) -> BatchLoss:
+        features = extract_features(model, shown.pixels, preprocess, workers, bfloat16=bfloat16)
+        embeddings = model.project(features)
+        value = loss(embeddings, shown.targets)
         figures = {"loss": float(value.detach())}
         if guide:
-            master = torch.from_numpy(guide.take(positions)).to(device)
+            master = torch.from_numpy(guide.take(shown.positions)).to(device)
             apart = guidance_loss(embeddings, master, guide.temperature)
             value = value + guide.weight * apart
             figures["guidance"] = float(apart.detach())
-        return BatchLoss(value, figures, chosen.images.paths(positions))
+        return BatchLoss(value, figures, chosen.images.paths(shown.positions))
 
     settings = recipe.optimisation
     modules = [(model.trunk, 1.0), (head_of(model), settings.head_factor)]
-    with contextlib.closing(ViewCutter(chosen.images, preprocess)) as cutter:
+    with CoreWorkers(device) as workers:
         training = Training(
             "training the teacher",
             model,
@@ -245,8 +269,10 @@ def _optimise(
             steps,
             steps_per_pass,
             batch,
+            show,
             compute_loss,
             judge,
+            ahead=count_ahead(model, device),
             beside=loss,
             tensorboard=tensorboard,
         )

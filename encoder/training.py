@@ -4,6 +4,7 @@ Every batch is a function of the seed and its number (`encoder.batches`), so tha
 was stopped ends with the same weights as one that was not.
 """
 
+import collections
 import contextlib
 import dataclasses
 import math
@@ -11,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -38,6 +40,9 @@ _SAVE_SECONDS = 300.0
 _LOG_EVERY = 10
 
 
+Shown = TypeVar("Shown")
+
+
 @dataclasses.dataclass(frozen=True)
 class BatchLoss:
     """Hold the loss of one batch, figures to show, and the images it was made of."""
@@ -48,13 +53,15 @@ class BatchLoss:
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
+class Training(Generic[Shown]):
     """Say what learns and how fast, what a batch costs it and how it is judged.
 
     `modules` are parts with how much faster than the rate each learns; the first is the trunk.
-    `beside` is what learns and is not of the model, as a loss with proxies. `compute_loss` is
-    given the number of a batch and its source of random numbers; `judge` the model in eval mode,
-    after each pass of `steps_per_pass` steps. `tensorboard` is a folder to show the figures in.
+    `beside` is what learns and is not of the model, as a loss with proxies. `show` is given the
+    number of a batch and its source of random numbers, starts to prepare what the batch shows and
+    returns what waits for it; that is done for `ahead` batches beforehand. `compute_loss` is given
+    the number and what is shown; `judge` the model in eval mode, after each pass of
+    `steps_per_pass` steps. `tensorboard` is a folder to show the figures in.
     """
 
     title: str
@@ -63,9 +70,11 @@ class Training:
     steps: int
     steps_per_pass: int
     images_per_batch: int
-    compute_loss: Callable[[int, np.random.Generator], BatchLoss]
+    show: Callable[[int, np.random.Generator], Callable[[], Shown]]
+    compute_loss: Callable[[int, Shown], BatchLoss]
     judge: Callable[[nn.Module], dict[str, float]] = lambda model: {}
     beside: nn.Module | None = None
+    ahead: int = 0
     tensorboard: Path | None = None
 
 
@@ -109,7 +118,7 @@ def diverged(what: str, step: int, steps: int, images: Sequence[str] = ()) -> Po
 
 
 def run_training(
-    training: Training, settings: Optimisation, seed: int, folder: StateFolder
+    training: Training[Shown], settings: Optimisation, seed: int, folder: StateFolder
 ) -> None:
     """Train, from the start or from where the state in `folder` was left.
 
@@ -125,11 +134,11 @@ def run_training(
         run.end()
 
 
-class _Run:
+class _Run(Generic[Shown]):
     """Hold what changes while a training runs."""
 
     def __init__(
-        self, training: Training, settings: Optimisation, seed: int, folder: StateFolder
+        self, training: Training[Shown], settings: Optimisation, seed: int, folder: StateFolder
     ) -> None:
         self.training, self.settings, self.seed, self.folder = training, settings, seed, folder
         self.optimisers: Optimisers = build_optimisers(training.modules, settings, training.steps)
@@ -140,6 +149,8 @@ class _Run:
         self.progress = Progress()
         self._restore()
         progress = self.progress
+        self._begun = progress.step * settings.accumulate
+        self._upcoming: collections.deque[tuple[int, Callable[[], Shown]]] = collections.deque()
         watched = training.tensorboard
         self.log = MetricLog(
             folder.log,
@@ -186,7 +197,7 @@ class _Run:
         self.optimisers.clear()
         figures: dict[str, float] = {}
         for number in range((step - 1) * count, step * count):
-            batch = training.compute_loss(number, seed_batch(self.seed, number))
+            batch = training.compute_loss(number, self._show(number))
             if not bool(torch.isfinite(batch.loss)):
                 raise diverged("the loss", step, training.steps, batch.images)
             (batch.loss / count).backward()  # type: ignore[no-untyped-call]
@@ -196,6 +207,19 @@ class _Run:
         if self.average is not None:
             self.average.update_parameters(training.model)
         return figures
+
+    def _show(self, number: int) -> Shown:
+        """Return what a batch shows, when some batches after it are begun; seed torch for it."""
+        training = self.training
+        last = training.steps * self.settings.accumulate
+        while self._begun < min(number + 1 + training.ahead, last):
+            rng, torch_seed = seed_batch(self.seed, self._begun)
+            self._upcoming.append((torch_seed, training.show(self._begun, rng)))
+            self._begun += 1
+        torch_seed, wait = self._upcoming.popleft()
+        shown = wait()
+        torch.manual_seed(torch_seed)
+        return shown
 
     def _current(self) -> nn.Module:
         """Return the model to judge and to keep."""

@@ -215,8 +215,8 @@ def _make_blocks(maker: _Maker, state: StateFolder) -> list[str]:
     made = _read_made(state)
     missing = layout.images - layout.images_in(len(made))
     _check_disk(state.path, layout, missing)
+    cutter = ViewCutter(maker.images, maker.guide.preprocess)
     with (
-        contextlib.closing(ViewCutter(maker.images, maker.guide.preprocess)) as cutter,
         _open_files(state, layout, len(made)) as files,
         track("making views", missing * layout.views) as advance,
     ):

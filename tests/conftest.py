@@ -4,6 +4,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+
+from encoder.memory import set_library_defaults
+
+set_library_defaults()
+
 import torch
 
 from encoder.checkpoint import Checkpoint, digest_model, save_checkpoint

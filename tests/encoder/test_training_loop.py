@@ -32,11 +32,16 @@ class Toy:
         self.loss = SampledSoftmax(CLASSES, 8, 0.2, share, learn_temperature=True)
         self.stop_at, self.broken_at = stop_at, broken_at
         self.values: list[float] = []
+        self.begun: list[int] = []
 
-    def compute_loss(self, number: int, rng: np.random.Generator) -> BatchLoss:
+    def show(self, number: int, rng: np.random.Generator) -> Callable[[], Tensor]:
+        drawn = torch.from_numpy(rng.permutation(4 * CLASSES)[:BATCH] % CLASSES)
+        self.begun.append(number)
+        return lambda: drawn
+
+    def compute_loss(self, number: int, drawn: Tensor) -> BatchLoss:
         if number == self.stop_at:
             raise KeyboardInterrupt
-        drawn = torch.from_numpy(rng.permutation(4 * CLASSES)[:BATCH] % CLASSES)
         vectors = functional.normalize(self.model(torch.eye(CLASSES)[drawn]), dim=1)
         value = self.loss(vectors, drawn) * (float("nan") if number == self.broken_at else 1)
         self.values.append(float(value.detach()))
@@ -44,11 +49,23 @@ class Toy:
         return BatchLoss(value, {"loss": self.values[-1]}, names)
 
     def training(
-        self, steps: int, judge: Callable[[nn.Module], dict[str, float]] = lambda model: {}
-    ) -> Training:
-        parts = [(self.model[0], 1.0), (self.model[1:], 2.0), (self.loss, 1.0)]
+        self,
+        steps: int,
+        judge: Callable[[nn.Module], dict[str, float]] = lambda model: {},
+        ahead: int = 0,
+    ) -> Training[Tensor]:
         return Training(
-            "learning", self.model, parts, steps, 10, BATCH, self.compute_loss, judge, self.loss
+            "learning",
+            self.model,
+            [(self.model[0], 1.0), (self.model[1:], 2.0), (self.loss, 1.0)],
+            steps,
+            10,
+            BATCH,
+            self.show,
+            self.compute_loss,
+            judge,
+            self.loss,
+            ahead,
         )
 
     def weights(self) -> dict[str, Tensor]:
@@ -109,13 +126,16 @@ def test_a_stopped_training_ends_with_the_same_weights(
     monkeypatch.setattr(loop, "_LOG_EVERY", 2)
     whole = Toy(share)
     run_training(whole.training(25, judge_by_weights), settings, 7, state_in(tmp_path / "whole"))
+    assert whole.begun == list(range(25 * settings.accumulate))
     monkeypatch.setattr(loop, "_SAVE_SECONDS", -1.0 if stop_at % 2 else 1e9)
     stopped = Toy(share, stop_at=stop_at * settings.accumulate)
     with pytest.raises(KeyboardInterrupt):
         run_training(stopped.training(25, judge_by_weights), settings, 7, state_in(tmp_path))
     torch.manual_seed(99)
     gone_on = Toy(share)
-    run_training(gone_on.training(25, judge_by_weights), settings, 7, state_in(tmp_path))
+    ahead = 2  # begun before their turn, batches are the same
+    run_training(gone_on.training(25, judge_by_weights, ahead), settings, 7, state_in(tmp_path))
+    assert gone_on.begun == list(range(gone_on.begun[0], 25 * settings.accumulate))
     expected = whole.weights()
     for name, weight in gone_on.weights().items():
         assert torch.equal(weight, expected[name]), name
@@ -232,7 +252,11 @@ def test_gradients_of_batches_add_up_to_that_of_one(tmp_path: Path) -> None:
     )
     run_training(toy.training(1), settings, 3, state_in(tmp_path))
     weights = [slow.model[0].weight, slow.loss.proxies]
-    losses = [slow.compute_loss(n, loop.seed_batch(3, n)).loss for n in (0, 1)]
+    losses = []
+    for number in (0, 1):
+        rng, torch_seed = loop.seed_batch(3, number)
+        torch.manual_seed(torch_seed)
+        losses.append(slow.compute_loss(number, slow.show(number, rng)()).loss)
     gradients = torch.autograd.grad((losses[0] + losses[1]) / 2, weights)
     for weight, gradient, new in zip(
         weights, gradients, [toy.model[0].weight, toy.loss.proxies], strict=True

@@ -17,6 +17,7 @@ from program import run
 from encoder import view_making
 from encoder.checkpoint import Checkpoint, load_checkpoint
 from encoder.compared_views import compare_views
+from encoder.core_workers import CoreWorkers
 from encoder.datasets.folder import read_folder
 from encoder.datasets.splits import SplitRule, split_classes
 from encoder.datasets.table import ImageTable
@@ -24,7 +25,7 @@ from encoder.errors import PocketlensError
 from encoder.image_cache import open_images
 from encoder.inference import normalise_pixels, prepare_inference
 from encoder.optimisation import Optimisation
-from encoder.shown_views import show_stored_views
+from encoder.shown_views import DrawnViews, draw_stored_views, start_showing
 from encoder.student import StudentRecipe, distil_student
 from encoder.view_cutter import ViewCutter
 from encoder.view_making import StoreRecipe, make_views
@@ -54,19 +55,20 @@ def test_a_store_holds_what_the_teacher_says_of_the_same_views(
     assert store.layout.images == len(training) and store.manifest.recipe.scale == (0.5, 1.0)
     guide = prepare_inference(teacher)
     chosen = np.array([2, 0, 5])
-    shown = show_stored_views(store, guide.device, 3)(chosen, np.random.default_rng(1))
-    assert shown.positions.tolist() == [2, 2, 2, 0, 0, 0, 5, 5, 5]
+    stored = draw_stored_views(store, 3)(chosen, np.random.default_rng(1))
     cutter = ViewCutter(images, student.preprocess)
-    large, small = (
-        cutter.cut(shown.positions, shown.views, size, guide.device)
-        for size in (teacher.preprocess.size, student.preprocess.size)
-    )
-    cutter.close()
-    online = guide.extract_features(large).clone()
-    pixels = normalise_pixels(small, student.preprocess)
+    with CoreWorkers(guide.device) as workers:
+        shown = [
+            start_showing(drawn, student.preprocess.size, cutter, guide, workers)()
+            for drawn in (stored, DrawnViews(stored.positions, stored.views))
+        ]
+    assert shown[0].positions.tolist() == [2, 2, 2, 0, 0, 0, 5, 5, 5]
+    assert torch.equal(shown[0].pixels, shown[1].pixels)
+    assert not torch.equal(shown[0].features, shown[1].features)
+    pixels = normalise_pixels(shown[0].pixels, student.preprocess)
+    own = student.model.extract_features(pixels)
     both = [
-        compare_views(student.model, pixels, guide.network, aim, views=3)
-        for aim in (shown.features, online)
+        compare_views(student.model, own, guide.network, each.features, views=3) for each in shown
     ]
     for name, term in both[1].terms.items():
         found = float(both[0].terms[name].detach())
