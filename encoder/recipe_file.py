@@ -40,6 +40,11 @@ def _apply(context: typer.Context, file: Path | None) -> Path | None:
             if parameter.param_type_name == "option" and parameter.name
         }
         given = read_recipe(file, context.info_name or "", options - fixed)
+        for parameter in context.command.params:
+            # Of a repeatable option a file may give one value as it is.
+            name = parameter.name or ""
+            if getattr(parameter, "multiple", False) and not isinstance(given.get(name, []), list):
+                given[name] = [given[name]]
         context.default_map = {**(context.default_map or {}), **given}
     return file
 

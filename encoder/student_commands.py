@@ -15,7 +15,6 @@ from encoder.training_options import (
     Average,
     HeadPasses,
     Optimiser,
-    Output,
     Precision,
     Resume,
     Schedule,
@@ -86,9 +85,16 @@ def make_views(
 def distill(
     teacher: Teacher,
     data: Data,
-    output: Output,
+    output: Annotated[
+        Path, typer.Argument(help="Checkpoint folder to write; of several students, a folder.")
+    ],
     recipe: Recipe = None,
-    size: Annotated[int, typer.Option(help="Input side of the student in pixels.")] = 112,
+    size: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Input side in pixels. Repeatable: a student for each.", show_default="112"
+        ),
+    ] = None,
     elastic: Annotated[
         list[int] | None,
         typer.Option(help="Another side that the same weights must serve. Repeatable."),
@@ -105,7 +111,12 @@ def distill(
     precision: Precision = "auto",
     images: Annotated[int, typer.Option(help="Images a batch.")] = 32,
     views: Annotated[int, typer.Option(help="Coupled views of each image in a step.")] = 2,
-    trunk: Annotated[str, typer.Option(help="Any timm model; the teacher's if not given.")] = "",
+    trunk: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Any timm model. Repeatable: a student of each.", show_default="the teacher's"
+        ),
+    ] = None,
     start: Annotated[
         str,
         typer.Option(
@@ -119,6 +130,12 @@ def distill(
         Path | None,
         typer.Option(help="Folder of make-views: its views, in place of new ones in each step."),
     ] = None,
+    stored: Annotated[
+        int, typer.Option(help="Views of each image that the teacher of several looks at, once.")
+    ] = 8,
+    online: Annotated[
+        bool, typer.Option("--online", help="Let it look at new views in each step of each.")
+    ] = False,
     scale: Scale = None,
     mix: Mix = None,
     teacher_student: Annotated[float, typer.Option(help="Weight of that relational term.")] = 0.7,
@@ -142,9 +159,16 @@ def distill(
     tensorboard: Tensorboard = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Distil a query encoder, without labels."""
+    """Distil a query encoder, or one for each size and trunk given, without labels."""
     require_extra("train", "distill")
-    check_outputs(output, teacher, data, recipe, store, overwrite=overwrite)
+    if online and store is not None:
+        raise PocketlensError("give --online or --store, not both")
+    if stored < 1:
+        raise PocketlensError(f"--stored {stored} must be at least 1; --online stores none")
+    sizes, trunks = size or [112], trunk or [""]
+    several = len(sizes) * len(trunks) > 1
+    marker = "family.json" if several else "config.json"
+    check_outputs(output, teacher, data, recipe, store, overwrite=overwrite, marker=marker)
     check_tensorboard(tensorboard, output)
     if store is not None and (scale is not None or mix is not None):
         raise PocketlensError(
@@ -154,13 +178,14 @@ def distill(
     from encoder.losses.asymmetric import AsymmetricWeights
     from encoder.optimisation import Optimisation
     from encoder.student import StudentRecipe, distil_student
+    from encoder.student_family import distil_family, plan_family
     from encoder.unlabelled_images import training_images
     from encoder.view_store import open_store
 
     chosen = StudentRecipe(
-        size=size,
+        size=sizes[0],
         elastic=tuple(elastic or ()),
-        trunk=trunk,
+        trunk=trunks[0],
         views_per_image=views,
         images=images,
         optimisation=Optimisation(
@@ -186,21 +211,39 @@ def distill(
         with_validation=with_validation,
         seed=seed,
     )
+    members = plan_family(chosen, sizes, trunks) if several else {}
     loaded = load_checkpoint(teacher)
+    opened = None if store is None else open_store(store)
     table = divide_known(data, loaded)
     kept = len(training_images(table, with_validation=with_validation))
     print(f"distilling on {kept} of {len(table)} images; the others validate or test")
-    checkpoint, quarantined = distil_student(
+    if not several:
+        checkpoint, quarantined = distil_student(
+            loaded,
+            table,
+            chosen,
+            output,
+            store=opened,
+            overwrite=overwrite,
+            resume=resume,
+            tensorboard=tensorboard,
+        )
+        report_checkpoint(output, checkpoint, quarantined)
+        return
+    students, quarantined = distil_family(
         loaded,
         table,
-        chosen,
+        members,
         output,
-        store=None if store is None else open_store(store),
+        stored=0 if online else stored,
+        store=opened,
         overwrite=overwrite,
         resume=resume,
         tensorboard=tensorboard,
     )
-    report_checkpoint(output, checkpoint, quarantined)
+    report_set_aside(entry.reason for entry in quarantined)
+    for name, student in students.items():
+        report_checkpoint(output / name, student, ())
 
 
 def _draw_views(scale: float | None, mix: float | None) -> "ViewRecipe":

@@ -28,6 +28,8 @@ from encoder.space import canonical_json
 FORMAT = 1
 _STATE = "state.json"
 _LOG = "metrics.jsonl"
+# What trainings of several leave there: folds, branches of a master, students and their views.
+_TRAINED_THERE = ("fold-*", "branch-*", "student-*", "views", "views.state")
 # What `view_making` leaves there.
 _MADE_OF_VIEWS = ("made.json", "positions.npy", "views.bin", "features.f16", "whole.f16")
 
@@ -121,8 +123,8 @@ def _is_scratch(entry: Path) -> bool:
 
 
 def _is_ours(entry: Path) -> bool:
-    """Return whether a training, one of folds or branches, or a making of views wrote this."""
-    names = (_STATE, _LOG, "step-*.safetensors", "fold-*", "branch-*", *_MADE_OF_VIEWS)
+    """Return whether a training, one of several, or a making of views wrote this."""
+    names = (_STATE, _LOG, "step-*.safetensors", *_TRAINED_THERE, *_MADE_OF_VIEWS)
     return _is_scratch(entry) or any(fnmatch(entry.name, name) for name in names)
 
 
