@@ -9,7 +9,6 @@ alternating rounds, so that a noisy machine disturbs all of them alike; the medi
 """
 
 import argparse
-import functools
 import statistics
 import subprocess
 import sys
@@ -19,25 +18,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from record import update_result
-from timing import begin_as_command_line, on_one_core, read_rate, seconds
+from student_parts import CORES, prepare_parts, time_loop
+from timing import begin_as_command_line, on_one_core, seconds
 
 from encoder.checkpoint import Checkpoint, load_checkpoint
-from encoder.compared_views import compare_views
 from encoder.datasets.folder import read_folder
-from encoder.datasets.table import ImageTable
 from encoder.embed import prepare_file
 from encoder.image_cache import open_images
-from encoder.inference import normalise_pixels, prepare_inference
-from encoder.losses.asymmetric import asymmetric_loss
-from encoder.memory import count_cores, keep_memory
-from encoder.optimisation import Optimisation
-from encoder.student import StudentRecipe, distil_student
-from encoder.student_start import plan_start
-from encoder.view_cutter import ViewCutter
-from encoder.views import sample_views
+from encoder.inference import prepare_inference
+from encoder.memory import keep_memory
+from encoder.student import StudentRecipe
 from server_index.encode import open_encoder
-
-CORES = count_cores()
 
 
 def measure_encoding(checkpoint: Path, files: list[Path], rounds: int) -> dict[str, float]:
@@ -72,47 +63,14 @@ def measure_encoding(checkpoint: Path, files: list[Path], rounds: int) -> dict[s
 
 def measure_training(teacher: Checkpoint, data: Path, work: Path, rounds: int) -> dict[str, float]:
     """Compare distilling with cutting views, the teacher and a student's step, each alone."""
-    recipe = StudentRecipe(optimisation=Optimisation(epochs=0.0001, lr=1e-4))
+    recipe = StudentRecipe()
     table = read_folder(data)
     table = table.select(range(min(len(table), 1000)))
     images = open_images(table.files(), side=2 * teacher.preprocess.size)
-    step_images, repeats = recipe.images, recipe.views_per_image
-    count = step_images * repeats
-    rng = np.random.default_rng(0)
-    positions = np.repeat(rng.permutation(images.positions)[:step_images], repeats)
-    views = sample_views(
-        recipe.views, images.aspects(positions), rng, population=len(images.positions)
-    )
-    sizes = (teacher.preprocess.size, recipe.size)
-    cutter = ViewCutter(images, teacher.preprocess)
-    cut = functools.partial(cutter.cut, positions, views)
-    large, small = (cut(size) for size in sizes)
-    guides = {name: prepare_inference(teacher, precision=name) for name in ("fp32", "bf16")}
-    for network in guides.values():
-        network.embed_pixels(large)
-    guide = min(guides.values(), key=lambda network: seconds(lambda: network.embed_pixels(large)))
-    beginning = plan_start(teacher, recipe.size, recipe.trunk, recipe.start)
-    model = beginning.build(teacher).train()
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
-    aim = guide.extract_features(large).clone()
-
-    def step() -> None:
-        own = model.extract_features(normalise_pixels(small, teacher.preprocess))
-        compared = compare_views(model, own, guide.network, aim, views=repeats)
-        loss = asymmetric_loss(compared.terms, recipe.weights)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-
-    parts: dict[str, list[float]] = {"views": [], "teacher": [], "student": [], "loop": []}
-    step()
-    for _ in range(rounds):
-        parts["views"].append(on_one_core(lambda: [cut(size) for size in sizes]) / count)
-        for name, run in (("teacher", lambda: guide.embed_pixels(large)), ("student", step)):
-            parts[name].append(min(CORES * seconds(run), on_one_core(run)) / count)
-        parts["loop"].append(CORES / (repeats * _loop_images_per_s(teacher, table, work)))
-    each = {name: statistics.median(values) for name, values in parts.items()}
+    parts = prepare_parts(teacher, images, recipe)
+    parts["loop"] = lambda: time_loop(teacher, table, recipe, work / "student")
+    times = [{name: run() for name, run in parts.items()} for _ in range(rounds)]
+    each = {name: statistics.median(time[name] for time in times) for name in parts}
     alone = each["views"] + each["teacher"] + each["student"]
     return {
         "train.views_per_s": CORES / each["loop"],
@@ -123,13 +81,6 @@ def measure_training(teacher: Checkpoint, data: Path, work: Path, rounds: int) -
         "train.student_core_ms": 1e3 * each["student"],
         "train.outside_core_ms": 1e3 * (each["loop"] - each["teacher"] - each["student"]),
     }
-
-
-def _loop_images_per_s(teacher: Checkpoint, table: ImageTable, work: Path) -> float:
-    """Run the real distillation for thirty steps and read its own log."""
-    recipe = StudentRecipe(optimisation=Optimisation(epochs=30 * 32 / len(table), lr=1e-6))
-    distil_student(teacher, table, recipe, work / "student", overwrite=True)
-    return read_rate(work / "student", recipe.images)
 
 
 def measure_help() -> dict[str, float]:

@@ -30,7 +30,7 @@ _STATE = "state.json"
 _LOG = "metrics.jsonl"
 # What trainings of several leave there: folds, branches of a master, students and their views.
 _TRAINED_THERE = ("fold-*", "branch-*", "student-*", "views", "views.state")
-# What `view_making` leaves there.
+# What `view_writing` leaves there.
 _MADE_OF_VIEWS = ("made.json", "positions.npy", "views.bin", "features.f16", "whole.f16")
 
 

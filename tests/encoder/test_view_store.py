@@ -14,7 +14,7 @@ import pytest
 import torch
 from program import run
 
-from encoder import view_making
+from encoder import view_making, view_writing
 from encoder.checkpoint import Checkpoint, load_checkpoint
 from encoder.compared_views import compare_views
 from encoder.core_workers import CoreWorkers
@@ -210,10 +210,10 @@ def test_what_the_bytes_follow_from_must_be_the_same_to_go_on(
     monkeypatch.setattr(view_making, "_VIEWS_PER_BLOCK", 16)
     output, made = tmp_path / "views", view_making._Maker.make
 
-    def stop(self: object, number: int, cutter: object) -> dict[str, object]:
+    def stop(self: object, number: int) -> dict[str, object]:
         if number == 2:
             raise KeyboardInterrupt
-        return made(self, number, cutter)  # type: ignore[arg-type, return-value]
+        return made(self, number)  # type: ignore[arg-type, return-value]
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(view_making._Maker, "make", stop)
@@ -223,7 +223,7 @@ def test_what_the_bytes_follow_from_must_be_the_same_to_go_on(
         with pytest.raises(PocketlensError, match="of other data, options or version"):
             make_views(teacher, table, other, output, resume=True)
     with monkeypatch.context() as patch, pytest.raises(PocketlensError, match="other images could"):
-        patch.setattr(view_making, "pack_positions", lambda positions: b"others")
+        patch.setattr(view_writing, "pack_positions", lambda positions: b"others")
         make_views(teacher, table, RECIPE, output, resume=True)
     # A kill after the last rename leaves the state; going on only takes it away.
     with monkeypatch.context() as patch:
@@ -240,7 +240,7 @@ def test_too_small_a_disk_is_named_before_work(
     teacher: Checkpoint, table: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = type("Usage", (), {"free": 1000})()
-    monkeypatch.setattr(view_making.shutil, "disk_usage", lambda path: full)
+    monkeypatch.setattr(view_writing.shutil, "disk_usage", lambda path: full)
     with pytest.raises(PocketlensError, match="fewer --views"):
         make_views(teacher, table, RECIPE, tmp_path / "views")
     assert not list(tmp_path.iterdir())
