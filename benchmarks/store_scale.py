@@ -1,4 +1,4 @@
-"""A view store of very many views: written, opened, and drawn from at random, in constant memory."""
+"""A view store of very many views: written, opened and drawn from at random, in constant memory."""
 
 import threading
 import time
