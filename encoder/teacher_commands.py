@@ -110,6 +110,10 @@ def train_teacher(
     ] = 1.0,
     scale: Scale = 0.25,
     jitter: Jitter = 1.0,
+    any_colour: Annotated[
+        bool,
+        typer.Option("--any-colour", help="Every hue, where colour does not tell classes apart."),
+    ] = False,
     small_size: Annotated[
         int, typer.Option(help="Size of the coming student, taught along; 0 for none. Saves time.")
     ] = 0,
@@ -162,7 +166,9 @@ def train_teacher(
     from encoder.optimisation import Optimisation
     from encoder.teacher import TeacherRecipe
     from encoder.teacher import train_teacher as run
+    from encoder.views import forget_colour
 
+    views = _build_views(scale, jitter, fit)
     chosen = TeacherRecipe(
         architecture=Architecture(trunk, pooling, dim, batch_norm),  # type: ignore[arg-type]
         size=size,
@@ -197,7 +203,7 @@ def train_teacher(
             tuple(nested or ()),
         ),
         crop=crop,
-        views=_build_views(scale, jitter, fit),
+        views=forget_colour(views) if any_colour else views,
         weights=str(weights) if weights else "",
         centred=centre,
         seed=seed,

@@ -80,6 +80,14 @@ def colour_views(recipe: ViewRecipe, strength: float) -> ViewRecipe:
     return dataclasses.replace(recipe, **{n: strength * getattr(recipe, n) for n in names})
 
 
+def forget_colour(recipe: ViewRecipe) -> ViewRecipe:
+    """Return the recipe with views of every hue and almost any saturation.
+
+    For classes that colour does not tell apart: a car's model is not its paint.
+    """
+    return dataclasses.replace(recipe, hue=0.5, saturation=0.9)
+
+
 def sample_views(
     recipe: ViewRecipe,
     aspects: NDArray[np.floating],

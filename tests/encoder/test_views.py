@@ -9,6 +9,7 @@ from encoder.views import (
     VIEW,
     ViewRecipe,
     colour_map,
+    forget_colour,
     needs_partner,
     render_view,
     sample_views,
@@ -117,6 +118,18 @@ def test_each_factor_does_what_its_name_says() -> None:
     turned = colour([200, 50, 50], jitter=(1, 1, 1, 0.5))
     assert turned[0] < turned[1] and turned[0] < turned[2]
     np.testing.assert_allclose(colour([90, 90, 90], jitter=(1, 1, 1.3, 0.2)), [90] * 3, atol=0.5)
+
+
+def test_views_of_any_colour_show_all_hues_and_nothing_else_is_changed() -> None:
+    plain = ViewRecipe(mix_alpha=0.0)
+    recipe = forget_colour(plain)
+    drawn = sample_views(recipe, np.ones(4000), np.random.default_rng(0))
+    same = sample_views(plain, np.ones(4000), np.random.default_rng(0))
+    hues, saturations = drawn["jitter"][:, 3], drawn["jitter"][:, 2]
+    assert np.histogram(hues, 10, (-0.5, 0.5))[0].min() > 300
+    assert saturations.min() < 0.15 and saturations.max() > 1.85
+    assert np.array_equal(drawn["box"], same["box"])
+    assert np.array_equal(drawn["jitter"][:, :2], same["jitter"][:, :2])
 
 
 def test_colours_are_clamped() -> None:
