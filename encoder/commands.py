@@ -13,6 +13,7 @@ from encoder.errors import PocketlensError, require_extra
 from encoder.evaluation.commands import report
 from encoder.options import Data, Overwrite, Seed
 from encoder.progress import report_set_aside
+from encoder.space_commands import rotate_space
 from encoder.student_commands import distill, make_views
 from encoder.teacher_commands import init_teacher, train_master, train_teacher
 
@@ -56,6 +57,7 @@ def demo_data(
 app.command("train-teacher")(train_teacher)
 app.command("init-teacher")(init_teacher)
 app.command("train-master")(train_master)
+app.command("rotate-space")(rotate_space)
 app.command("make-views")(make_views)
 app.command()(distill)
 
