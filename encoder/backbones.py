@@ -1,10 +1,13 @@
 """Trunks: which network extracts features, and where its weights come from.
 
 A name is a timm model's, or several joined by `+`: networks that look at the picture side by side,
-for a database encoder that may cost more than a query encoder.
+for a database encoder that may cost more than a query encoder. Behind a colon may stand how it is
+built otherwise than timm does: `mobilenetv2_035:pad_type=same,mean=0.5,std=0.5`, the last two being
+the mean and deviation of the pixels, as shares of white, that its weights were trained with.
 """
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +57,33 @@ def build_trunk(name: str) -> nn.Module:
     return joined
 
 
+def _read_options(name: str) -> tuple[str, dict[str, Any], dict[str, float]]:
+    """Return a timm model's name, what it is built with, and what it says of its pixels."""
+    model, _, given = name.partition(":")
+    options = dict[str, Any]()
+    for part in filter(None, given.split(",")):
+        key, equals, value = part.partition("=")
+        if not key or not equals:
+            raise PocketlensError(f"trunk {name!r}: {part!r} is not of the form name=value")
+        options[key] = value
+    pixels = dict[str, float]()
+    for key in ("mean", "std"):
+        value = options.pop(key, "")
+        try:
+            pixels |= {key: float(value)} if value else {}
+        except ValueError:
+            raise PocketlensError(f"trunk {name!r}: {key} {value!r} is not a number") from None
+        if not 0 < pixels.get(key, 0.5) <= 1:
+            raise PocketlensError(f"trunk {name!r}: {key} {value} is not between 0 and 1")
+    return model, options, pixels
+
+
 def _build_one(name: str) -> nn.Module:
     import timm
 
+    model, options, _ = _read_options(name)
     try:
-        trunk: nn.Module = timm.create_model(name, num_classes=0, global_pool="")
+        trunk: nn.Module = timm.create_model(model, num_classes=0, global_pool="", **options)
     except (RuntimeError, TypeError, ValueError) as error:
         raise PocketlensError(f"trunk {name!r}: timm cannot build it ({error})") from None
     reason = "does not end in a feature map at any size; take a convolutional one"
@@ -95,20 +120,30 @@ def input_statistics(name: str) -> tuple[Triple, Triple]:
 
 
 def _statistics_of_one(name: str) -> tuple[Triple, Triple]:
-    if name in _PACKAGED:
+    model, _, pixels = _read_options(name)
+    mean, std = _statistics_of_model(model)
+    if "mean" in pixels:
+        mean = _to_bytes([pixels["mean"]] * 3)
+    if "std" in pixels:
+        std = _to_bytes([pixels["std"]] * 3)
+    return mean, std
+
+
+def _statistics_of_model(model: str) -> tuple[Triple, Triple]:
+    if model in _PACKAGED:
         return _LITE_MEAN, _LITE_STD
     import timm
 
     try:
-        config = timm.get_pretrained_cfg(name)
+        config = timm.get_pretrained_cfg(model)
     except RuntimeError as error:  # an unknown tag behind the dot
-        raise PocketlensError(f"trunk {name!r}: {error}") from None
+        raise PocketlensError(f"trunk {model!r}: {error}") from None
     if config is None:
         return (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)
     return _to_bytes(config.mean), _to_bytes(config.std)
 
 
-def _to_bytes(values: Any) -> Triple:
+def _to_bytes(values: Sequence[float]) -> Triple:
     red, green, blue = (float(value) * 255.0 for value in values)
     return red, green, blue
 
@@ -123,13 +158,14 @@ def load_imagenet(trunk: nn.Module, name: str) -> None:
         for part, part_name in zip(trunk.trunks, name.split("+"), strict=True):
             load_imagenet(part, part_name)
         return
-    if name in _PACKAGED:
-        _load_in_order(trunk, _packaged_file(_PACKAGED[name]))
+    model, options, _ = _read_options(name)
+    if model in _PACKAGED:
+        _load_in_order(trunk, _packaged_file(_PACKAGED[model]))
         return
     import timm
 
     try:
-        source = timm.create_model(name, pretrained=True, num_classes=0, global_pool="")
+        source = timm.create_model(model, pretrained=True, num_classes=0, global_pool="", **options)
     except Exception as error:  # the hub client raises many kinds
         raise PocketlensError(
             f"trunk {name!r}: its weights could not be fetched ({type(error).__name__}); "

@@ -69,8 +69,8 @@ class StudentRecipe:
 
     `elastic` are other sizes that the same weights serve: each batch is shown at one of them all.
     `trunk` is a timm model, or the teacher's where it is empty. `start` says whose weights it
-    starts from: where it is empty, the teacher's if the trunk is, else ImageNet's, the projection
-    then being fitted to the teacher's vectors of the training images.
+    starts from: where it is empty, the teacher's if the trunk is, else ImageNet's or those of
+    `weights_file`; the projection is then fitted to the teacher's vectors of the training images.
 
     `keep` is the share of the teacher's weights that is mixed back in at the end. Of each view the
     `nearest` training images are the neighbourhood whose ranking is learnt, from a share of
@@ -88,6 +88,7 @@ class StudentRecipe:
     weights: AsymmetricWeights = AsymmetricWeights()
     views: ViewRecipe = QUERY_VIEWS
     start: Start = ""
+    weights_file: str = ""
     keep: float = 0.0
     nearest: int = 128
     neighbours_from: float = 0.7
@@ -144,7 +145,7 @@ def distil_student(
     training = training_images(table, with_validation=recipe.with_validation)
     if store is not None:
         recipe = _follow_store(store, recipe, teacher, training)
-    beginning = plan_start(teacher, recipe.size, recipe.trunk, recipe.start)
+    beginning = plan_start(teacher, recipe.size, recipe.trunk, recipe.start, recipe.weights_file)
     preprocess = beginning.preprocess
     views = dataclasses.replace(recipe.views, fit=preprocess.fit)
     settings = resolve_precision(recipe.optimisation, choose_device())

@@ -21,6 +21,7 @@ from encoder.training_options import (
     Tensorboard,
     WarmUp,
     WeightDecay,
+    Weights,
     check_outputs,
     check_tensorboard,
     divide_known,
@@ -123,6 +124,7 @@ def distill(
             help="Weights to start from, teacher or imagenet; the teacher's where they fit."
         ),
     ] = "",
+    weights: Weights = None,
     keep: Annotated[
         float, typer.Option(help="Share of the teacher's weights mixed back in at the end.")
     ] = 0.0,
@@ -167,8 +169,10 @@ def distill(
         raise PocketlensError(f"--stored {stored} must be at least 1; --online stores none")
     sizes, trunks = size or [112], trunk or [""]
     several = len(sizes) * len(trunks) > 1
+    if weights is not None and len(trunks) > 1:
+        raise PocketlensError(f"--weights {weights} are one --trunk's; distil the others apart")
     marker = "family.json" if several else "config.json"
-    check_outputs(output, teacher, data, recipe, store, overwrite=overwrite, marker=marker)
+    check_outputs(output, teacher, data, recipe, store, weights, overwrite=overwrite, marker=marker)
     check_tensorboard(tensorboard, output)
     if store is not None and (scale is not None or mix is not None):
         raise PocketlensError(
@@ -207,6 +211,7 @@ def distill(
         neighbours_from=neighbours_from,
         nearest=nearest,
         neighbour_temperature=neighbour_temperature,
+        weights_file=str(weights) if weights else "",
         start=start,  # type: ignore[arg-type]
         with_validation=with_validation,
         seed=seed,

@@ -35,7 +35,7 @@ def plan_family(
             "--elastic is for one student: distil it apart, from the same --store"
         )
     members = [
-        (f"student-{size}{f'-{trunk}' if trunk else ''}", size, trunk)
+        (f"student-{size}" + (f"-{_name_trunk(trunk)}" if trunk else ""), size, trunk)
         for trunk, size in itertools.product(trunks or [""], sizes)
     ]
     names = [name for name, _, _ in members]
@@ -45,6 +45,11 @@ def plan_family(
     return {
         name: dataclasses.replace(recipe, size=size, trunk=trunk) for name, size, trunk in members
     }
+
+
+def _name_trunk(trunk: str) -> str:
+    """Return a trunk's name without how it is built."""
+    return "+".join(part.partition(":")[0] for part in trunk.split("+"))
 
 
 def distil_family(

@@ -29,24 +29,32 @@ class Beginning:
     architecture: Architecture
     preprocess: Preprocess
     of_teacher: bool
+    weights: str = ""
 
     def build(self, teacher: Checkpoint) -> EmbeddingModel:
         """Return the model."""
         if self.of_teacher:
             return copy.deepcopy(teacher.model)
-        return start_model(self.architecture, "")
+        return start_model(self.architecture, self.weights)
 
 
-def plan_start(teacher: Checkpoint, size: int, trunk: str, start: Start) -> Beginning:
+def plan_start(
+    teacher: Checkpoint, size: int, trunk: str, start: Start, weights: str = ""
+) -> Beginning:
     """Say where a student of this trunk, the teacher's where it is empty, starts at this size.
+
+    `weights` is a file that takes the place of ImageNet's.
 
     Raises:
         PocketlensError: when the teacher's weights are asked for and do not fit.
     """
     own = teacher.architecture.trunk
     preprocess = teacher.preprocess.resized(size)
+    if weights and start == "teacher":
+        raise PocketlensError(f"--start teacher and --weights {weights} exclude each other")
     if trunk in ("", own):
-        return Beginning(teacher.architecture, preprocess, start != "imagenet")
+        of_teacher = start != "imagenet" and not weights
+        return Beginning(teacher.architecture, preprocess, of_teacher, weights)
     if start == "teacher":
         raise PocketlensError(
             f"--start teacher: the teacher's trunk is {own}, not {trunk}; give --start imagenet"
@@ -56,6 +64,7 @@ def plan_start(teacher: Checkpoint, size: int, trunk: str, start: Start) -> Begi
         dataclasses.replace(teacher.architecture, trunk=trunk),
         dataclasses.replace(preprocess, mean=mean, std=std),
         of_teacher=False,
+        weights=weights,
     )
 
 

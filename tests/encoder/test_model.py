@@ -120,3 +120,30 @@ def test_unknown_trunk_and_wrong_weights_are_named(tmp_path) -> None:  # type: i
     file.write_bytes(b"not safetensors")
     with pytest.raises(PocketlensError, match=r"weights\.safetensors"):
         load_weights_file(build_trunk("tf_efficientnet_lite0"), file)
+
+
+def test_a_trunk_may_be_built_otherwise_than_timm_does() -> None:
+    name = "mobilenetv2_035"
+    plain, same = build_trunk(name), build_trunk(f"{name}:pad_type=same,mean=0.5")
+    same.load_state_dict(plain.state_dict())
+    image = torch.linspace(0, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    found = [trunk.eval()(image) for trunk in (plain, same)]
+    assert found[0].shape == found[1].shape and not torch.allclose(*found)
+    mean, std = input_statistics("mobilenetv2_035")
+    assert input_statistics("mobilenetv2_035:pad_type=same,mean=0.5") == ((127.5,) * 3, std)
+    assert input_statistics("mobilenetv2_035:std=0.25") == (mean, (63.75,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("pad_type", "not of the form name=value"),
+        ("no_such_option=3", "timm cannot build it"),
+        ("mean=grey", "mean 'grey' is not a number"),
+        ("std=0", "std 0 is not between 0 and 1"),
+    ],
+)
+def test_what_a_trunk_cannot_be_built_with_is_named(given: str, message: str) -> None:
+    name = f"mobilenetv2_035:{given}"
+    with pytest.raises(PocketlensError, match=message):
+        build_trunk(name)
