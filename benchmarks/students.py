@@ -2,6 +2,7 @@
 
     python benchmarks/students.py speed --data FOLDER [--rounds N]
     python benchmarks/students.py scale [--views N]
+    python benchmarks/students.py queue --data DATA --teachers TEACHERS --weights W --runs RUNS
 
 `speed` times three students (56, 96 and 112 px) under an untrained teacher at 224 and at 384 px.
 With s and t the milliseconds of a student's step and of the teacher's look at a view, each alone,
@@ -9,7 +10,9 @@ k students that each see N views of an image, of which the teacher looked at M, 
 k (s + t) N ÷ (k s N + t M) times as fast as with the teacher in every step. That is the limit;
 cutting views, and all else, keeps us from it. Times are rates of the real loops, as their own logs
 tell, and of the real making of views. `scale` writes a store of random features, opens it and draws
-from it.
+from it. `queue` distils what `student_queue` lists, skipping what is done; DATA holds one image
+folder a set, TEACHERS the recorded teachers by their sets' names (`RUNS/full` of the teachers'
+queue), W the weights of another architecture (`mobilenetv2_035.safetensors`).
 """
 
 import argparse
@@ -24,6 +27,7 @@ import torch
 from record import update_result
 from store_scale import measure_scale
 from student_parts import CORES, prepare_parts, time_loop
+from student_queue import TABLES, Place, run_queue
 from timing import begin_as_command_line, seconds
 
 from encoder.checkpoint import Checkpoint, digest_model
@@ -111,10 +115,18 @@ def main() -> None:
     speed.add_argument("--rounds", type=int, default=3)
     scale = parts.add_parser("scale")
     scale.add_argument("--views", type=int, default=1_000_000)
+    queue = parts.add_parser("queue")
+    for name in ("data", "teachers", "weights", "runs"):
+        queue.add_argument(f"--{name}", type=Path, required=True)
+    queue.add_argument("--tables", nargs="+", default=list(TABLES), choices=list(TABLES))
     arguments = parser.parse_args()
     begin_as_command_line()
     keep_memory()
     torch.set_num_threads(CORES)
+    if arguments.part == "queue":
+        place = Place(arguments.data, arguments.teachers, arguments.weights, arguments.runs)
+        run_queue(place, arguments.tables)
+        return
     with tempfile.TemporaryDirectory() as work:
         if arguments.part == "speed":
             table = read_folder(arguments.data)
