@@ -110,7 +110,7 @@ def demo(
     build_index(data, index, encoder=teacher, overwrite=True)
     _announce("6/8 search with a 112 px query")
     picture = _last_picture(data)
-    print(f"query: {picture} (it is in the database too, so it should come first)")
+    print(f"query: {picture} (also in the database, encoded at 224 px)")
     search(picture, index=index, encoder=query)
     _announce("7/8 time a camera photo from bytes to answer")
     bench(query, index=index, rounds=20, json_file=output / "latency.json")
