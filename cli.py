@@ -88,6 +88,8 @@ def demo(
         require_extra(extra, "demo")
     from encoder.atomic import check_output, write_json
 
+    if data is not None and not data.exists():
+        raise PocketlensError(f"{data}: no such folder or table of images")
     check_output(output, marker="demo.json", overwrite=True)
     output.mkdir(exist_ok=True)
     write_json(output / "demo.json", {"format": 1})

@@ -67,6 +67,8 @@ def evaluate_checkpoints(
     for checkpoint in (teacher, student):
         if checkpoint is not None:
             refuse_trained(checkpoint, test)
+    if student is not None:
+        require_same_space(student.space, teacher.space, what="the student")
     refuse_changed(teacher, table)
     for judging in judgings:
         if judging.dim is not None and not 1 <= judging.dim <= teacher.space.dim:
@@ -77,7 +79,6 @@ def evaluate_checkpoints(
     pairs = {f"teacher {size}, symmetric": (large, large)}
     asked = f"teacher {size}, symmetric"
     if student is not None:
-        require_same_space(student.space, teacher.space, what="the student")
         own = student.preprocess.size
         untrained, _ = encode(teacher, teacher.preprocess.resized(own))
         small, _ = encode(student, student.preprocess)

@@ -90,6 +90,8 @@ def decode_image(
         raise BadImageError(f"{name}: more than {limits.max_pixels:,} pixels") from None
     except FileNotFoundError:
         raise BadImageError(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise BadImageError(f"{name}: a folder, not an image") from None
     except Exception as error:  # Pillow's readers raise many kinds on damaged files
         raise BadImageError(f"{name}: damaged image ({first_line(error)})") from None
 

@@ -115,8 +115,8 @@ def init_teacher(
 def _refuse_few(table: ImageTable, count: int, dim: int) -> None:
     if count <= dim:
         raise PocketlensError(
-            f"{table.root}: {count} readable images are too few for --dim {dim}; give more, or a "
-            "smaller --dim"
+            f"{table.root}: {count} images to learn from are too few for --dim {dim}; give more, "
+            "or a smaller --dim (test images are left out: --test-share)"
         )
 
 

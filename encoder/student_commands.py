@@ -1,6 +1,7 @@
 """The command line of query encoders: parse, call, print."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -133,8 +134,12 @@ def distill(
         typer.Option(help="Folder of make-views: its views, in place of new ones in each step."),
     ] = None,
     stored: Annotated[
-        int, typer.Option(help="Views of each image that the teacher of several looks at, once.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            help="Views of each image that the teacher of several looks at, once.",
+            show_default="8, or fewer where fewer are seen",
+        ),
+    ] = None,
     online: Annotated[
         bool, typer.Option("--online", help="Let it look at new views in each step of each.")
     ] = False,
@@ -165,7 +170,7 @@ def distill(
     require_extra("train", "distill")
     if online and store is not None:
         raise PocketlensError("give --online or --store, not both")
-    if stored < 1:
+    if stored is not None and stored < 1:
         raise PocketlensError(f"--stored {stored} must be at least 1; --online stores none")
     sizes, trunks = size or [112], trunk or [""]
     several = len(sizes) * len(trunks) > 1
@@ -240,7 +245,7 @@ def distill(
         table,
         members,
         output,
-        stored=0 if online else stored,
+        stored=0 if online else stored or max(views, min(8, math.ceil(views * epochs))),
         store=opened,
         overwrite=overwrite,
         resume=resume,

@@ -87,6 +87,8 @@ def find_encoder(path: Path) -> Path:
         return path
     if not path.exists():
         raise PocketlensError(f"{path}: no such encoder file or bundle")
+    if not (path / CARD).exists() and (path / "config.json").exists():
+        raise PocketlensError(f"{path}: a checkpoint; export it: cli export {path} BUNDLE")
     card = read_format(path / CARD, FORMAT)
     encoders = card.get("encoders")
     if not isinstance(encoders, list) or not encoders or not isinstance(encoders[0], dict):
