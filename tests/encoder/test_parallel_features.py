@@ -1,6 +1,8 @@
 """Parts of a batch on each core: the same features, the same gradients, in any order of work."""
 
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
 
 import pytest
@@ -25,6 +27,13 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> CoreWorkers:
     workers = CoreWorkers(CPU)
     yield workers
     workers.close()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def make_model(batch_norm: str = "folded") -> EmbeddingModel:
@@ -82,6 +91,7 @@ def test_a_batch_norm_sees_the_whole_batch(workers: CoreWorkers) -> None:
 def test_what_is_waited_for_goes_first_and_results_keep_their_order(workers: CoreWorkers) -> None:
     gate, done = threading.Event(), []
     held = workers.start([gate.wait] * workers.count)
+    wait_until(lambda: all(future.running() for future in held))
     later = workers.start([lambda n=n: done.append(n) for n in range(5)])
     urgent: list[list[int]] = []
     asking = threading.Thread(
@@ -90,8 +100,7 @@ def test_what_is_waited_for_goes_first_and_results_keep_their_order(workers: Cor
         )
     )
     asking.start()
-    while workers._tasks.qsize() < 9:
-        pass
+    wait_until(lambda: workers._tasks.qsize() == 9)
     gate.set()
     asking.join()
     assert urgent == [[0, 1, 2, 3]]
