@@ -62,7 +62,8 @@ def test_the_readmes_python_runs(tmp_path: Path, student: object, drawn: Path) -
     from export.bundle import export_bundle
 
     assert isinstance(student, Checkpoint)
-    export_bundle(student, tmp_path / "query")
+    (tmp_path / "demo-run").mkdir()
+    export_bundle(student, tmp_path / "demo-run/query")
     (tmp_path / "photo.jpg").write_bytes(sorted(drawn.rglob("*.jpg"))[0].read_bytes())
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     done = subprocess.run(
