@@ -99,3 +99,9 @@ def timed_step(output: Path, *arguments: str) -> float:
     scratch.write_text(json.dumps({"command": command, "seconds": seconds}) + "\n")
     scratch.replace(note)
     return seconds
+
+
+def read_seconds(output: Path) -> float:
+    """Return how long the command took whose output this is."""
+    note = output.with_name(f"{output.name}.step.json")
+    return float(json.loads(note.read_text())["seconds"])

@@ -1,7 +1,7 @@
 """The parts of a distillation, each to be timed alone: cutting views, the teacher, the student."""
 
+import dataclasses
 import functools
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,18 +25,6 @@ from encoder.views import sample_views
 
 CORES = count_cores()
 _STEPS = 30
-
-
-def time_parts(
-    teacher: Checkpoint, images: DecodedImages, recipe: StudentRecipe, rounds: int
-) -> dict[str, float]:
-    """Return core-seconds a view of cutting, of the teacher and of the student's step, alone.
-
-    Each network on all cores or on one, at its fastest precision, whichever costs fewer.
-    """
-    parts = prepare_parts(teacher, images, recipe)
-    times = [{name: run() for name, run in parts.items()} for _ in range(rounds)]
-    return {name: statistics.median(each[name] for each in times) for name in parts}
 
 
 def prepare_parts(
@@ -89,6 +77,12 @@ def time_loop(
     """Return core-seconds a view of the real distillation: thirty steps, read from its own log."""
     epochs = _STEPS * recipe.images / len(table)
     short = Optimisation(epochs=epochs, lr=1e-6, head_factor=1.0)
-    recipe = StudentRecipe(size=recipe.size, optimisation=short)
-    distil_student(teacher, table, recipe, output, store=store, overwrite=True)
+    distil_student(
+        teacher,
+        table,
+        dataclasses.replace(recipe, optimisation=short),
+        output,
+        store=store,
+        overwrite=True,
+    )
     return CORES / (recipe.views_per_image * read_rate(output, recipe.images))

@@ -12,10 +12,9 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+from command_queue import SEEDS, Place
 from other_stores import couple_otherwise, show_whole
-from record import flatten_row, timed_step, update_result
-from small_sets import link_training_half
+from record import flatten_row
 
 from encoder.checkpoint import Checkpoint, load_checkpoint
 from encoder.datasets.splits import known_split, read_table, split_classes
@@ -29,7 +28,6 @@ from encoder.evaluation.protocol import (
     evaluate_pair,
 )
 
-SEEDS = (0, 1, 2)
 STORED = 16
 SIZES = {"cars": (56, 96, 112, 128, 160), "cub": (56, 96, 112, 128, 160), "flowers": (96, 128, 192)}
 RECIPE = {
@@ -58,25 +56,12 @@ ABLATION = {
 ABLATION_STORED = (8, 50)
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Hold where the sets, the recorded teachers, other weights and the distillations lie."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudentPlace(Place):
+    """Hold, too, where the recorded teachers and the weights of other architectures lie."""
 
-    data: Path
     teachers: Path
     weights: Path
-    runs: Path
-    commands: list[str] = dataclasses.field(default_factory=list)
-
-    def make(self, name: str, command: str, *inputs: Path, flags: str = "") -> Path:
-        """Run a command whose output lies at this name, unless it is done."""
-        output = self.runs / name
-        output.parent.mkdir(parents=True, exist_ok=True)
-        shown = " ".join(part.name for part in inputs)
-        self.commands.append(f"cli {command} {shown} {name} {flags}")
-        given = [str(part) for part in inputs]
-        timed_step(output, command, *given, str(output), *shlex.split(flags))
-        return output
 
     def views(self, teacher: Path, data: Path, name: str, flags: str) -> Path:
         """Let a teacher look at views once."""
@@ -100,7 +85,7 @@ def encode(checkpoint: Checkpoint, test: ImageTable, size: int) -> EncodedSet:
     )[0]
 
 
-def measure_families(place: Place, name: str) -> dict[str, float]:
+def measure_families(place: StudentPlace, name: str) -> dict[str, float]:
     """Distil a student at each size, and one for all, from views the teacher looked at once."""
     data, folder = place.data / name, place.teachers / name
     teacher = load_checkpoint(folder)
@@ -143,7 +128,7 @@ def _lengthen(flags: str, factor: float) -> str:
     return " ".join(words)
 
 
-def measure_claims(place: Place, name: str) -> dict[str, float]:
+def measure_claims(place: StudentPlace, name: str) -> dict[str, float]:
     """Compare the 112 px student with what else costs a device as much, paired by query.
 
     Another architecture at the teacher's size; plain regression of whole pictures without coupled
@@ -191,9 +176,9 @@ def measure_claims(place: Place, name: str) -> dict[str, float]:
     return figures
 
 
-def measure_ablation(place: Place) -> dict[str, float]:
+def measure_ablation(place: StudentPlace) -> dict[str, float]:
     """Distil small students each without, or with another, part of the recipe."""
-    data = link_training_half(place.data / "cars", place.runs / "sets" / "cars-small")
+    data = place.small("cars")
     folder = place.make("small/teacher", "train-teacher", data, flags=SMALL_TEACHER)
     teacher = load_checkpoint(folder)
     test = labelled_test(divide(data, teacher))
@@ -234,26 +219,8 @@ def measure_ablation(place: Place) -> dict[str, float]:
     return figures
 
 
-TABLES: dict[str, Callable[[Place], dict[str, float]]] = {
+TABLES: dict[str, Callable[[StudentPlace], dict[str, float]]] = {
     "ablation": measure_ablation,
     **{f"{name}-sizes": functools.partial(measure_families, name=name) for name in SIZES},
     **{f"{name}-claims": functools.partial(measure_claims, name=name) for name in ("cars", "cub")},
 }
-
-
-def run_queue(place: Place, tables: list[str]) -> None:
-    """Distil and measure what is not done yet; each table is recorded once it is whole."""
-    for name in tables:
-        figures = TABLES[name](place)
-        update_result(
-            "students",
-            {key: float(np.round(value, 4)) for key, value in figures.items()},
-            part=name,
-            command="python benchmarks/students.py queue --data DATA --teachers TEACHERS "
-            f"--weights WEIGHTS --runs RUNS --tables {name}",
-            seed=SEEDS[0],
-            seeds=list(SEEDS) if name == "ablation" else [SEEDS[0]],
-            trainings=list(place.commands),
-        )
-        place.commands.clear()
-        print(f"{name}: recorded", flush=True)

@@ -24,10 +24,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from command_queue import run_queue
 from record import update_result
 from store_scale import measure_scale
 from student_parts import CORES, prepare_parts, time_loop
-from student_queue import TABLES, Place, run_queue
+from student_queue import TABLES, StudentPlace
 from timing import begin_as_command_line, seconds
 
 from encoder.checkpoint import Checkpoint, digest_model
@@ -124,8 +125,17 @@ def main() -> None:
     keep_memory()
     torch.set_num_threads(CORES)
     if arguments.part == "queue":
-        place = Place(arguments.data, arguments.teachers, arguments.weights, arguments.runs)
-        run_queue(place, arguments.tables)
+        folders = {
+            name: getattr(arguments, name) for name in ("data", "teachers", "weights", "runs")
+        }
+        run_queue(
+            StudentPlace(**folders),
+            {name: TABLES[name] for name in arguments.tables},
+            result="students",
+            command="python benchmarks/students.py queue --data DATA --teachers TEACHERS "
+            "--weights WEIGHTS --runs RUNS",
+            seeded=("ablation",),
+        )
         return
     with tempfile.TemporaryDirectory() as work:
         if arguments.part == "speed":

@@ -7,8 +7,6 @@ classes: its own first half trains, its second is judged, three seeds each. Wher
 of cars are judged on birds, that is the whole first half of the birds' classes.
 """
 
-import dataclasses
-import json
 import shlex
 import statistics
 from collections.abc import Callable, Iterator
@@ -16,8 +14,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from record import flatten_row, timed_step, update_result
-from small_sets import link_training_half
+from command_queue import SEEDS, Place
+from record import flatten_row, read_seconds
 from timing import on_one_core
 
 from encoder.checkpoint import load_checkpoint
@@ -36,7 +34,6 @@ from encoder.inference import prepare_network
 from encoder.losses.supervised import LossName
 from encoder.preprocess import Pixels
 
-SEEDS = (0, 1, 2)
 # Chosen on classes carved from the training half.
 FULL = {
     "cars": "--size 224 --epochs 12 --lr 5e-4 --nested 128 --nested 256",
@@ -59,31 +56,9 @@ FLOWERS = "--epochs 10 --lr 2e-4 --val-share 0"
 STORAGES = ("float", "binary", "float-binary")
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Hold where the sets and the trainings lie."""
-
-    data: Path
-    runs: Path
-    commands: list[str] = dataclasses.field(default_factory=list)
-
-    def small(self, name: str, images: int | None = None) -> Path:
-        """Return the training half of a set, perhaps with few images a class."""
-        title = f"{name}-small" if images is None else f"{name}-{images}-shot"
-        return link_training_half(self.data / name, self.runs / "sets" / title, images=images)
-
-    def train(self, data: Path, name: str, flags: str, command: str = "train-teacher") -> Path:
-        """Train unless it is done; return the folder."""
-        output = self.runs / name
-        output.parent.mkdir(parents=True, exist_ok=True)
-        self.commands.append(f"cli {command} {data.name} {name} {flags}")
-        timed_step(output, command, str(data), str(output), *shlex.split(flags))
-        return output
-
-    def read_minutes(self, name: str) -> float:
-        """Return how long a training took."""
-        note = (self.runs / f"{name}.step.json").read_text()
-        return float(json.loads(note)["seconds"]) / 60
+def train(place: Place, data: Path, name: str, flags: str) -> Path:
+    """Train a teacher unless it is done; return the folder."""
+    return place.make(name, "train-teacher", data, flags=flags)
 
 
 def encode_test(
@@ -104,7 +79,7 @@ def judge_seeds(place: Place, data: Path, name: str, flags: str) -> dict[str, Ev
     """Train one configuration with every seed; return the mean row of each storage."""
     rows: dict[str, list[EvaluationRow]] = {storage: [] for storage in STORAGES}
     for seed in SEEDS:
-        folder = place.train(data, f"{name}-s{seed}", f"{flags} --seed {seed}")
+        folder = train(place, data, f"{name}-s{seed}", f"{flags} --seed {seed}")
         encoded = encode_test(folder, data)
         for storage, found in rows.items():
             found.append(judge(encoded, storage))
@@ -155,7 +130,7 @@ def measure_full(place: Place) -> dict[str, float]:
     figures: dict[str, float] = {}
     for name, flags in FULL.items():
         data = place.data / name
-        encoded = encode_test(place.train(data, f"full/{name}", flags), data)
+        encoded = encode_test(train(place, data, f"full/{name}", flags), data)
         for key, row in (
             ("teacher", judge(encoded)),
             ("binary512", judge(encoded, "binary")),
@@ -171,7 +146,7 @@ def measure_label_free(place: Place) -> dict[str, float]:
     figures: dict[str, float] = {}
     for name in FULL:
         data = place.data / name
-        folder = place.train(data, f"label-free/{name}", "--size 224", "init-teacher")
+        folder = place.make(f"label-free/{name}", "init-teacher", data, flags="--size 224")
         figures |= flatten_row(f"{name}.label_free", judge(encode_test(folder, data)).to_json())
     return figures
 
@@ -183,7 +158,7 @@ def measure_flowers(place: Place) -> dict[str, float]:
         for size in SIZES:
             name = f"{trunk.rpartition('_')[2]}.{size}"
             flags = f"{FLOWERS} --trunk {trunk} --size {size}"
-            folder = place.train(data, f"flowers/{name}", flags)
+            folder = train(place, data, f"flowers/{name}", flags)
             figures |= flatten_row(f"flowers.{name}", judge(encode_test(folder, data)).to_json())
             figures[f"flowers.{name}.core_ms"] = measure_core_ms(folder)
     return figures
@@ -240,14 +215,14 @@ def measure_guided(place: Place) -> dict[str, float]:
         for seed in SEEDS:
             flags = f"{FEW} --epochs {FEW_EPOCHS[shots]} --seed {seed}"
             name = f"guided/{shots}-shot-s{seed}"
-            master = place.train(data, f"{name}-master", flags, "train-master")
-            alone = place.train(data, f"{name}-alone", flags)
+            master = place.make(f"{name}-master", "train-master", data, flags=flags)
+            alone = train(place, data, f"{name}-alone", flags)
             with_guide = f"{flags} --guide {shlex.quote(str(master))}"
-            guided = place.train(data, f"{name}-guided", with_guide)
+            guided = train(place, data, f"{name}-guided", with_guide)
             pairs.append((alone, guided))
             for part in ("master", "alone", "guided"):
-                minutes = place.read_minutes(f"{name}-{part}")
-                figures[f"guided.{shots}_shot.s{seed}.{part}_minutes"] = minutes
+                seconds = read_seconds(place.runs / f"{name}-{part}")
+                figures[f"guided.{shots}_shot.s{seed}.{part}_minutes"] = seconds / 60
         for condition, encode in list_conditions(place, shots):
             rows = [[judge(encode(folder)) for folder in pair] for pair in pairs]
             alone, guided = (
@@ -278,19 +253,5 @@ TABLES: dict[str, Callable[[Place], dict[str, float]]] = {
     "flowers": measure_flowers,
 }
 
-
-def run_queue(place: Place, tables: list[str]) -> None:
-    """Train and measure what is not done yet; each table is recorded once it is whole."""
-    for name in tables:
-        figures = TABLES[name](place)
-        update_result(
-            "teachers",
-            figures,
-            part=name,
-            command=f"python benchmarks/teachers.py queue --data DATA --runs RUNS --tables {name}",
-            seed=SEEDS[0],
-            seeds=[SEEDS[0]] if name in ("full", "label-free", "flowers") else list(SEEDS),
-            trainings=list(place.commands),
-        )
-        place.commands.clear()
-        print(f"{name}: recorded", flush=True)
+# Of the others each training is one, with the first seed.
+SEEDED = ("losses", "shares", "dims", "guided")

@@ -16,8 +16,9 @@ import tempfile
 from pathlib import Path
 
 import torch
+from command_queue import Place, run_queue
 from record import update_result
-from teacher_queue import TABLES, Place, run_queue
+from teacher_queue import SEEDED, TABLES
 from teacher_speed import measure_teacher_speed
 from timing import begin_as_command_line, seconds
 from torch import nn
@@ -78,7 +79,13 @@ def main() -> None:
     keep_memory()
     torch.set_num_threads(count_cores())
     if arguments.part == "queue":
-        run_queue(Place(arguments.data, arguments.runs), arguments.tables)
+        run_queue(
+            Place(data=arguments.data, runs=arguments.runs),
+            {name: TABLES[name] for name in arguments.tables},
+            result="teachers",
+            command="python benchmarks/teachers.py queue --data DATA --runs RUNS",
+            seeded=SEEDED,
+        )
         return
     if arguments.part == "speed":
         with tempfile.TemporaryDirectory() as work:

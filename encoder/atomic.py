@@ -69,11 +69,20 @@ def read_format(path: Path, version: int) -> dict[str, Any]:
         PocketlensError: as `read_json`, and when it is of another format than this one.
     """
     value = read_json(path)
+    require_format(value, path, version)
+    return value
+
+
+def require_format(value: dict[str, Any], path: Path, version: int) -> None:
+    """Refuse what was written in another format.
+
+    Raises:
+        PocketlensError: naming the file and both formats.
+    """
     if value.get("format") != version:
         raise PocketlensError(
             f"{path}: format {value.get('format')!r}; this version reads format {version}"
         )
-    return value
 
 
 def check_output(path: Path, *, marker: str, overwrite: bool, inputs: Sequence[Path] = ()) -> None:

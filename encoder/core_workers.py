@@ -5,12 +5,14 @@ a batch on a core each wait once a step, and while one part is waited for, the o
 what comes next.
 """
 
+import contextlib
+import dataclasses
 import itertools
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 
@@ -33,10 +35,8 @@ class CoreWorkers:
     def __init__(self, device: torch.device) -> None:
         cores = count_cores()
         self.count = cores if device.type != "cpu" else min(cores, _MOST_ON_CPU)
-        self._tasks: queue.PriorityQueue[tuple[int, int, Callable[[], None] | None]]
-        self._tasks = queue.PriorityQueue()
+        self._tasks: queue.PriorityQueue[tuple[int, int, _Task[Any] | None]] = queue.PriorityQueue()
         self._serial = itertools.count()
-        self._waiting: set[Future[Any]] = set()
         self._threads = [
             threading.Thread(target=self._work, args=(cores // self.count,), daemon=True)
             for _ in range(self.count)
@@ -54,8 +54,9 @@ class CoreWorkers:
 
     def close(self) -> None:
         """Forget what is not begun and stop the threads."""
-        for future in list(self._waiting):
-            future.cancel()
+        with contextlib.suppress(queue.Empty):
+            while (task := self._tasks.get_nowait()[2]) is not None:
+                task.future.cancel()
         for _ in self._threads:
             self._tasks.put((_URGENT, next(self._serial), None))
         for thread in self._threads:
@@ -68,28 +69,26 @@ class CoreWorkers:
         self.close()
 
     def _put(self, priority: int, tasks: Sequence[Callable[[], _Result]]) -> list[Future[_Result]]:
-        futures: list[Future[_Result]] = []
-        for task in tasks:
-            future: Future[_Result] = Future()
-            futures.append(future)
-            self._waiting.add(future)
-            future.add_done_callback(self._waiting.discard)
-            self._tasks.put((priority, next(self._serial), _bind(future, task)))
-        return futures
+        begun = [_Task(Future[_Result](), task) for task in tasks]
+        for task in begun:
+            self._tasks.put((priority, next(self._serial), task))
+        return [task.future for task in begun]
 
     def _work(self, cores: int) -> None:
         use_cores(cores)
         while (task := self._tasks.get()[2]) is not None:
-            task()
+            task.run()
 
 
-def _bind(future: Future[_Result], task: Callable[[], _Result]) -> Callable[[], None]:
-    def run() -> None:
-        if not future.set_running_or_notify_cancel():
+@dataclasses.dataclass(frozen=True)
+class _Task(Generic[_Result]):
+    future: Future[_Result]
+    call: Callable[[], _Result]
+
+    def run(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
             return
         try:
-            future.set_result(task())
+            self.future.set_result(self.call())
         except BaseException as error:
-            future.set_exception(error)
-
-    return run
+            self.future.set_exception(error)

@@ -7,8 +7,7 @@ import typer
 
 from encoder.errors import PocketlensError, require_extra
 from encoder.options import Overwrite
-from encoder.progress import report_set_aside
-from encoder.training_options import Output, check_outputs, divide_known
+from encoder.training_options import Output, check_outputs, divide_known, report_checkpoint
 
 
 def rotate_space(
@@ -34,13 +33,13 @@ def rotate_space(
     loaded = load_checkpoint(checkpoint)
     if like is not None:
         turned = follow_rotation(loaded, like, output, overwrite=overwrite)
+        report_checkpoint(output, turned, ())
     else:
         assert data is not None
         table = divide_known(data, loaded)
         turned, vectors, quarantined = run(loaded, table, output, overwrite=overwrite)
-        report_set_aside(entry.reason for entry in quarantined)
         dim = loaded.space.dim
         for prefix, share in share_kept(vectors, (dim // 8, dim // 4, dim // 2)).items():
             print(f"the first {prefix} of {dim} components hold {100 * share:.1f} %")
-    print(f"{output}: {turned.kind}, {turned.preprocess.size} px, {turned.space.dim}-d")
-    print(f"space {turned.space.id}, turned from {loaded.space.id}; encoder {turned.encoder}")
+        report_checkpoint(output, turned, quarantined)
+    print(f"turned from space {loaded.space.id}")

@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.atomic import write_json
+from encoder.atomic import require_format, write_json
 from encoder.errors import PocketlensError
 from encoder.space import EmbeddingSpace
 
@@ -216,10 +216,7 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         facts: dict[str, Any] = dict(json.loads(row[0])) if row else {}
     except (TypeError, ValueError) as error:
         raise PocketlensError(f"{file}: its facts are damaged ({error})") from None
-    if facts.get("format") != FORMAT:
-        raise PocketlensError(
-            f"{file}: format {facts.get('format')!r}; this version reads format {FORMAT}"
-        )
+    require_format(facts, file, FORMAT)
     return facts
 
 
