@@ -59,23 +59,31 @@ def build_trunk(name: str) -> nn.Module:
 
 def _read_options(name: str) -> tuple[str, dict[str, Any], dict[str, float]]:
     """Return a timm model's name, what it is built with, and what it says of its pixels."""
-    model, _, given = name.partition(":")
-    options = dict[str, Any]()
-    for part in filter(None, given.split(",")):
-        key, equals, value = part.partition("=")
-        if not key or not equals:
-            raise PocketlensError(f"trunk {name!r}: {part!r} is not of the form name=value")
-        options[key] = value
-    pixels = dict[str, float]()
-    for key in ("mean", "std"):
-        value = options.pop(key, "")
-        try:
-            pixels |= {key: float(value)} if value else {}
-        except ValueError:
-            raise PocketlensError(f"trunk {name!r}: {key} {value!r} is not a number") from None
-        if not 0 < pixels.get(key, 0.5) <= 1:
-            raise PocketlensError(f"trunk {name!r}: {key} {value} is not between 0 and 1")
+    model, _, given = name.rpartition(":")
+    if "=" not in given:  # a name may hold a colon itself: hf-hub:owner/model
+        return name, {}, {}
+    options, pixels = dict[str, Any](), dict[str, float]()
+    for part in given.split(","):
+        key, _, value = part.partition("=")
+        if part == "pad_type=same":
+            options[key] = value
+        elif key in ("mean", "std"):
+            pixels[key] = _read_share(value, name, key)
+        else:
+            raise PocketlensError(
+                f"trunk {name!r}: {part!r} is not pad_type=same, mean=NUMBER or std=NUMBER"
+            )
     return model, options, pixels
+
+
+def _read_share(value: str, name: str, key: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        raise PocketlensError(f"trunk {name!r}: {key} {value!r} is not a number") from None
+    if not 0 <= number <= 1 or (key == "std" and number == 0):
+        raise PocketlensError(f"trunk {name!r}: {key} {value} is not between 0 and 1")
+    return number
 
 
 def _build_one(name: str) -> nn.Module:
@@ -84,7 +92,7 @@ def _build_one(name: str) -> nn.Module:
     model, options, _ = _read_options(name)
     try:
         trunk: nn.Module = timm.create_model(model, num_classes=0, global_pool="", **options)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # timm raises many kinds
         raise PocketlensError(f"trunk {name!r}: timm cannot build it ({error})") from None
     reason = "does not end in a feature map at any size; take a convolutional one"
     _check_feature_map(trunk, name, reason)
@@ -136,7 +144,7 @@ def _statistics_of_model(model: str) -> tuple[Triple, Triple]:
 
     try:
         config = timm.get_pretrained_cfg(model)
-    except RuntimeError as error:  # an unknown tag behind the dot
+    except Exception as error:  # an unknown tag behind the dot, an unknown scheme
         raise PocketlensError(f"trunk {model!r}: {error}") from None
     if config is None:
         return (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)

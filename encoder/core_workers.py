@@ -69,6 +69,8 @@ class CoreWorkers:
         self.close()
 
     def _put(self, priority: int, tasks: Sequence[Callable[[], _Result]]) -> list[Future[_Result]]:
+        if threading.current_thread() in self._threads:
+            raise RuntimeError("a task must not wait for tasks: its thread is what they wait for")
         begun = [_Task(Future[_Result](), task) for task in tasks]
         for task in begun:
             self._tasks.put((priority, next(self._serial), task))

@@ -8,6 +8,7 @@ import copy
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,9 +50,16 @@ def share_kept(vectors: Vectors, dims: Iterable[int]) -> dict[int, float]:
 
 
 def rotate_checkpoint(
-    checkpoint: Checkpoint, rotation: NDArray[np.float32], space: EmbeddingSpace | None = None
+    checkpoint: Checkpoint,
+    rotation: NDArray[np.float32],
+    space: EmbeddingSpace | None = None,
+    *,
+    data: dict[str, Any] | None = None,
+    classes: Iterable[str] = (),
 ) -> Checkpoint:
     """Return the encoder with its projection turned: in the space given, or in one minted for it.
+
+    `data` describes the images of the rotation; their `classes` count as trained on from then on.
 
     The vectors of an image and of its teacher turn alike, so a student's alignment is as before,
     but names the encoder that it was measured with: it is left out.
@@ -64,13 +72,18 @@ def rotate_checkpoint(
             model.projection.bias.copy_(turn @ model.projection.bias)
     if space is None:
         space = _mint(model, checkpoint.space.id, rotation)
-    origin = {"encoder": checkpoint.encoder, "space": checkpoint.space.id}
+    origin = {"encoder": checkpoint.encoder, "space": checkpoint.space.id, "data": data}
+    known = {*checkpoint.provenance.get("trained_on", []), *classes}
     return dataclasses.replace(
         checkpoint,
         model=model,
         space=space,
         alignment=None,
-        provenance={**checkpoint.provenance, "rotated_from": origin},
+        provenance={
+            **checkpoint.provenance,
+            "trained_on": sorted(known),
+            "rotated_from": origin,
+        },
     )
 
 
@@ -87,7 +100,8 @@ def rotate_space(
         PocketlensError: when the images are fewer than the dimensions.
     """
     check_output(output, marker=CONFIG, overwrite=overwrite)
-    sources = training_images(table, with_validation=True).sources()
+    training = training_images(table, with_validation=True)
+    sources = training.sources()
     network = prepare_inference(teacher, precision="fp32")
     with track("looking at images", len(sources)) as advance:
         found = embed_all(sources, teacher.preprocess, network.embedder, advance=advance)
@@ -98,7 +112,8 @@ def rotate_space(
             "dimensions; give more"
         )
     rotation = learn_rotation(found.vectors)
-    turned = rotate_checkpoint(teacher, rotation)
+    classes = training.class_names()
+    turned = rotate_checkpoint(teacher, rotation, data=training.describe(), classes=classes)
     with new_folder(output, marker=CONFIG, overwrite=overwrite) as folder:
         (folder / ROTATION).write_bytes(save({"rotation": rotation}))
         save_checkpoint(turned, folder)
@@ -124,13 +139,19 @@ def follow_rotation(
     file = turned / ROTATION
     try:
         rotation: NDArray[np.float32] = load_file(file)["rotation"]
-    except (OSError, KeyError, SafetensorError) as error:
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise PocketlensError(
             f"{file}: missing or damaged ({error}); give the checkpoint that was turned first"
         ) from None
     if _mint(first.model, checkpoint.space.id, rotation) != space:
         raise PocketlensError(f"{file}: not the rotation that made the space {space.id}")
-    followed = rotate_checkpoint(checkpoint, rotation, space)
+    followed = rotate_checkpoint(
+        checkpoint,
+        rotation,
+        space,
+        data=first.provenance["rotated_from"]["data"],
+        classes=first.provenance["trained_on"],
+    )
     with new_folder(output, marker=CONFIG, overwrite=overwrite) as folder:
         save_checkpoint(followed, folder)
     return followed

@@ -43,3 +43,5 @@ def rotate_space(
             print(f"the first {prefix} of {dim} components hold {100 * share:.1f} %")
         report_checkpoint(output, turned, quarantined)
     print(f"turned from space {loaded.space.id}")
+    for prefix in loaded.provenance.get("recipe", {}).get("nested", ()):
+        print(f"the first {prefix} components are no longer those that were taught to serve alone")

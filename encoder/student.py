@@ -141,25 +141,19 @@ def distil_student(
         PocketlensError: when there are no images, or the output must not be replaced.
     """
     check_output(output, marker=CONFIG, overwrite=overwrite)
-    rng = seed_everything(recipe.seed)
-    training = training_images(table, with_validation=recipe.with_validation)
-    if store is not None:
-        recipe = _follow_store(store, recipe, teacher, training)
-    beginning = plan_start(teacher, recipe.size, recipe.trunk, recipe.start, recipe.weights_file)
+    plan = plan_student(teacher, table, recipe, store)
+    recipe, beginning, model = plan.recipe, plan.beginning, plan.model
     preprocess = beginning.preprocess
-    views = dataclasses.replace(recipe.views, fit=preprocess.fit)
-    settings = resolve_precision(recipe.optimisation, choose_device())
-    recipe = dataclasses.replace(recipe, views=views, optimisation=settings)
-    _check_share_kept(recipe, beginning)
-    provenance = _describe(teacher, recipe, table, training, store)
-    model = beginning.build(teacher)
-    identity = identify(start=digest_model(model), **provenance)
+    identity = identify(start=digest_model(model), **plan.provenance)
     with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
+        if store is not None:
+            with track("checking the views", store.layout.images) as advance:
+                verify_blocks(store, advance)
         images, held_out = open_unlabelled(
             table,
             side=2 * teacher.preprocess.size,
             with_validation=recipe.with_validation,
-            rng=rng if store is None else store.source_of_held_out(),
+            rng=plan.rng if store is None else store.source_of_held_out(),
         )
         if store is not None:
             images = _take_stored(store, images)
@@ -185,7 +179,7 @@ def distil_student(
             preprocess,
             teacher.space,
             "student",
-            provenance=provenance,
+            provenance=plan.provenance,
         )
         student.alignment = measure_alignment(student, teacher, held_out)
         with new_folder(output, marker=CONFIG, overwrite=overwrite) as folder:
@@ -194,32 +188,49 @@ def distil_student(
     return student, images.quarantined
 
 
-def _check_share_kept(recipe: StudentRecipe, beginning: Beginning) -> None:
-    """Refuse to mix weights that did not start as the teacher's, or norms that are trained."""
+@dataclasses.dataclass(frozen=True)
+class StudentPlan:
+    """Hold what is settled before an image is read: the recipe as followed, where it starts."""
+
+    recipe: StudentRecipe
+    beginning: Beginning
+    model: EmbeddingModel
+    provenance: dict[str, Any]
+    rng: np.random.Generator
+
+
+def plan_student(
+    teacher: Checkpoint, table: ImageTable, recipe: StudentRecipe, store: ViewStore | None
+) -> StudentPlan:
+    """Check all that can be checked before an image is read, and build the network.
+
+    Seeds every random choice.
+
+    Raises:
+        PocketlensError: when options contradict each other, a trunk or its weights cannot be had,
+            or the store is another teacher's or of other images.
+    """
+    rng = seed_everything(recipe.seed)
+    training = training_images(table, with_validation=recipe.with_validation)
+    if store is not None:
+        check_store(store, teacher, training)
+        if recipe.views_per_image > store.layout.views:
+            raise PocketlensError(
+                f"--views {recipe.views_per_image}: {store.folder} holds {store.layout.views} of "
+                "each image"
+            )
+        recipe = dataclasses.replace(recipe, views=store.manifest.recipe)
+    beginning = plan_start(teacher, recipe.size, recipe.trunk, recipe.start, recipe.weights_file)
+    views = dataclasses.replace(recipe.views, fit=beginning.preprocess.fit)
+    settings = resolve_precision(recipe.optimisation, choose_device())
+    recipe = dataclasses.replace(recipe, views=views, optimisation=settings)
     if recipe.keep and not (beginning.of_teacher and beginning.architecture.batch_norm == "folded"):
         # The statistics of a mix of two networks are not the mix of their statistics.
         raise PocketlensError(
             f"--keep {recipe.keep} needs --start teacher and a teacher of folded batch norms"
         )
-
-
-def _follow_store(
-    store: ViewStore, recipe: StudentRecipe, teacher: Checkpoint, training: ImageTable
-) -> StudentRecipe:
-    """Return the recipe with the views of the store, once it is checked.
-
-    Raises:
-        PocketlensError: when the store is another teacher's, of other images, or damaged.
-    """
-    check_store(store, teacher, training)
-    if recipe.views_per_image > store.layout.views:
-        raise PocketlensError(
-            f"--views {recipe.views_per_image}: {store.folder} holds {store.layout.views} of each "
-            "image"
-        )
-    with track("checking the views", store.layout.images) as advance:
-        verify_blocks(store, advance)
-    return dataclasses.replace(recipe, views=store.manifest.recipe)
+    provenance = _describe(teacher, recipe, table, training, store)
+    return StudentPlan(recipe, beginning, beginning.build(teacher), provenance, rng)
 
 
 def _take_stored(store: ViewStore, images: DecodedImages) -> DecodedImages:

@@ -174,6 +174,10 @@ def distill(
         raise PocketlensError(f"--stored {stored} must be at least 1; --online stores none")
     sizes, trunks = size or [112], trunk or [""]
     several = len(sizes) * len(trunks) > 1
+    if stored is not None and (online or store is not None or not several):
+        raise PocketlensError(
+            f"--stored {stored} is for several students without --store and --online"
+        )
     if weights is not None and len(trunks) > 1:
         raise PocketlensError(f"--weights {weights} are one --trunk's; distil the others apart")
     marker = "family.json" if several else "config.json"

@@ -2,20 +2,23 @@
 
 import dataclasses
 import itertools
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from encoder.atomic import check_output, new_folder, write_json
-from encoder.checkpoint import CONFIG, Checkpoint, load_checkpoint
+import numpy as np
+
+from encoder.atomic import check_output, new_folder, read_format, write_json
+from encoder.checkpoint import CONFIG, Checkpoint, digest_model, load_checkpoint
 from encoder.datasets.table import ImageTable
 from encoder.embed import Quarantined
 from encoder.errors import PocketlensError
-from encoder.student import StudentRecipe, distil_student
-from encoder.training_state import StateFolder, identify, mark_started, open_state
-from encoder.unlabelled_images import training_images
-from encoder.view_making import StoreRecipe, make_views
+from encoder.student import StudentRecipe, distil_student, plan_student
+from encoder.training_state import StateFolder, drop_state, identify, mark_started, open_state
+from encoder.unlabelled_images import open_unlabelled
+from encoder.view_making import MOST_VIEWS, StoreRecipe, make_views
 from encoder.view_store import ViewStore, open_store
 
 FAMILY = "family.json"
@@ -34,22 +37,26 @@ def plan_family(
         raise PocketlensError(
             "--elastic is for one student: distil it apart, from the same --store"
         )
-    members = [
-        (f"student-{size}" + (f"-{_name_trunk(trunk)}" if trunk else ""), size, trunk)
-        for trunk, size in itertools.product(trunks or [""], sizes)
-    ]
-    names = [name for name, _, _ in members]
-    for name in names:
-        if names.count(name) > 1:
-            raise PocketlensError(f"{name}: given twice; give each --size and --trunk once")
-    return {
-        name: dataclasses.replace(recipe, size=size, trunk=trunk) for name, size, trunk in members
-    }
+    members = dict[str, StudentRecipe]()
+    for option, given in (("size", sizes), ("trunk", trunks)):
+        for value in given:
+            if list(given).count(value) > 1:
+                raise PocketlensError(f"--{option} {value}: given twice; give each once")
+    for trunk, size in itertools.product(trunks or [""], sizes):
+        name = plain = f"student-{size}" + (f"-{_name_trunk(trunk)}" if trunk else "")
+        # One trunk may be built in several ways.
+        for number in itertools.count(2):
+            if name not in members:
+                break
+            name = f"{plain}-{number}"
+        members[name] = dataclasses.replace(recipe, size=size, trunk=trunk)
+    return members
 
 
 def _name_trunk(trunk: str) -> str:
-    """Return a trunk's name without how it is built."""
-    return "+".join(part.partition(":")[0] for part in trunk.split("+"))
+    """Return a trunk's name, without how it is built, as part of a folder's name."""
+    names = "+".join(part.partition(":")[0] for part in trunk.split("+"))
+    return re.sub(r"[^\w.+-]", "-", names)
 
 
 def distil_family(
@@ -74,44 +81,58 @@ def distil_family(
     Raises:
         PocketlensError: as `distil_student` and `make_views` do.
     """
-    check_output(output, marker=FAMILY, overwrite=overwrite)
     used = max(recipe.views_per_image for recipe in members.values())
-    if store is None and 0 < stored < used:
-        raise PocketlensError(f"--stored {stored} is less than --views {used}")
+    if store is None and stored and not used <= stored <= MOST_VIEWS:
+        raise PocketlensError(f"--stored {stored} is not between --views {used} and {MOST_VIEWS}")
+    starts = {
+        name: digest_model(plan_student(teacher, table, recipe, store).model)
+        for name, recipe in members.items()
+    }
     facts: dict[str, Any] = {
         "members": {name: dataclasses.asdict(recipe) for name, recipe in members.items()},
+        "starts": starts,
         "teacher": {"encoder": teacher.encoder, "size": teacher.preprocess.size},
         "stored": store.describe() if store else stored,
     }
     identity = identify(**facts, data=table.describe())
-    aside: list[Quarantined] = []
-    students: dict[str, Checkpoint] = {}
-    with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
-        mark_started(state)
-        if store is None and stored:
-            store, unread = _look_once(teacher, table, members, stored, state)
-            aside += unread
-        for name, recipe in members.items():
-            place = state.path / name
-            if (place / CONFIG).exists():
-                students[name] = load_checkpoint(place)
-                continue
-            watched = tensorboard / name if tensorboard else None
-            students[name], unread = distil_student(
-                teacher, table, recipe, place, store=store, resume=True, tensorboard=watched
-            )
-            aside += unread
-        with new_folder(output, marker=FAMILY, overwrite=overwrite) as folder:
-            for name in members:
-                shutil.copytree(state.path / name, folder / name)
-            kept = len(training_images(table, with_validation=_first(members).with_validation))
-            described = {"format": FORMAT, "kind": "family", "images": kept, **facts}
-            write_json(folder / FAMILY, described)
-    return students, tuple({entry.path: entry for entry in aside}.values())
+    if resume and _is_finished(output, identity):
+        drop_state(output)
+    else:
+        check_output(output, marker=FAMILY, overwrite=overwrite)
+        with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
+            mark_started(state)
+            if store is None and stored:
+                store = _look_once(teacher, table, members, stored, state)
+            for name, recipe in members.items():
+                place = state.path / name
+                if (place / CONFIG).exists():
+                    continue
+                watched = tensorboard / name if tensorboard else None
+                distil_student(
+                    teacher, table, recipe, place, store=store, resume=True, tensorboard=watched
+                )
+            with new_folder(output, marker=FAMILY, overwrite=overwrite) as folder:
+                for name in members:
+                    shutil.copytree(state.path / name, folder / name)
+                described = {"format": FORMAT, "kind": "family", "identity": identity, **facts}
+                write_json(folder / FAMILY, described)
+    first = next(iter(members.values()))
+    # They are decoded already; those that could not be are known again without looking.
+    images, _ = open_unlabelled(
+        table,
+        side=2 * teacher.preprocess.size,
+        with_validation=first.with_validation,
+        rng=np.random.default_rng(first.seed),
+    )
+    return {name: load_checkpoint(output / name) for name in members}, images.quarantined
 
 
-def _first(members: dict[str, StudentRecipe]) -> StudentRecipe:
-    return next(iter(members.values()))
+def _is_finished(output: Path, identity: str) -> bool:
+    """Return whether this very family ended, and only its state was left behind by a kill."""
+    try:
+        return bool(read_format(output / FAMILY, FORMAT).get("identity") == identity)
+    except PocketlensError:
+        return False
 
 
 def _look_once(
@@ -120,9 +141,9 @@ def _look_once(
     members: dict[str, StudentRecipe],
     stored: int,
     state: StateFolder,
-) -> tuple[ViewStore, tuple[Quarantined, ...]]:
+) -> ViewStore:
     """Make views, or go on with making them, in the state; they go with it."""
-    first = _first(members)
+    first = next(iter(members.values()))
     recipe = StoreRecipe(
         stored,
         first.views,
@@ -130,5 +151,5 @@ def _look_once(
         with_validation=first.with_validation,
         seed=first.seed,
     )
-    _, unread = make_views(teacher, table, recipe, state.path / "views", resume=True)
-    return open_store(state.path / "views"), unread
+    make_views(teacher, table, recipe, state.path / "views", resume=True)
+    return open_store(state.path / "views")

@@ -101,7 +101,7 @@ def _prepare(output: Path, identity: str, *, resume: bool, overwrite: bool) -> S
         if found.get("format") != FORMAT or found.get("identity") != identity:
             raise PocketlensError(
                 f"{path}: a stopped training of other data, options or version; give the same "
-                "ones to go on, or --overwrite to begin anew"
+                "ones to go on, or --overwrite without --resume to begin anew"
             )
         _remove(path, [entry for entry in path.iterdir() if _is_scratch(entry)])
     elif (path / _STATE).exists() and not overwrite:
@@ -109,12 +109,19 @@ def _prepare(output: Path, identity: str, *, resume: bool, overwrite: bool) -> S
             f"{path}: a stopped training lies here; go on with it with --resume, or begin anew "
             "with --overwrite"
         )
-    elif path.exists() and not (path.is_dir() and all(map(_is_ours, path.iterdir()))):
+    elif path.exists() and not _may_be_cleared(path, overwrite=overwrite):
         raise PocketlensError(f"{path}: is in the way of the training's state; move it")
     else:
         _clear(path)
     path.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _may_be_cleared(path: Path, *, overwrite: bool) -> bool:
+    """Return whether nothing is a user's here, as finished work is without `state.json`."""
+    if not path.is_dir() or not all(map(_is_ours, path.iterdir())):
+        return False
+    return overwrite or (path / _STATE).exists() or not any(path.glob("*/*.json"))
 
 
 def _is_scratch(entry: Path) -> bool:

@@ -30,7 +30,7 @@ from encoder.view_store import (
 from encoder.view_writing import write_store
 from encoder.views import QUERY_VIEWS, ViewRecipe, Views, sample_views
 
-_MADE = "made.json"
+MOST_VIEWS = 1024
 # A kill costs at most these; fewer would leave cores idle at the ends of blocks.
 _VIEWS_PER_BLOCK = 2048
 
@@ -46,8 +46,8 @@ class StoreRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.views <= 1024:
-            raise PocketlensError(f"--views {self.views} is not in 1..1024")
+        if not 1 <= self.views <= MOST_VIEWS:
+            raise PocketlensError(f"--views {self.views} is not in 1..{MOST_VIEWS}")
         check_seed(self.seed)
 
 

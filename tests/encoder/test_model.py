@@ -132,14 +132,17 @@ def test_a_trunk_may_be_built_otherwise_than_timm_does() -> None:
     mean, std = input_statistics("mobilenetv2_035")
     assert input_statistics("mobilenetv2_035:pad_type=same,mean=0.5") == ((127.5,) * 3, std)
     assert input_statistics("mobilenetv2_035:std=0.25") == (mean, (63.75,) * 3)
+    assert input_statistics("mobilenetv2_035:mean=0,std=1") == ((0.0,) * 3, (255.0,) * 3)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("pad_type", "not of the form name=value"),
-        ("no_such_option=3", "timm cannot build it"),
+        ("pad_type", "timm cannot build it"),
+        ("pad_type=sane", "'pad_type=sane' is not pad_type=same"),
+        ("checkpoint_path=/etc/passwd", "is not pad_type=same"),
         ("mean=grey", "mean 'grey' is not a number"),
+        ("mean=", "mean '' is not a number"),
         ("std=0", "std 0 is not between 0 and 1"),
     ],
 )

@@ -88,6 +88,11 @@ def test_a_batch_norm_sees_the_whole_batch(workers: CoreWorkers) -> None:
     torch.testing.assert_close(extract_features(model, pixels, PREPROCESS, workers), whole)
 
 
+def test_a_task_that_would_wait_for_its_own_thread_is_refused(workers: CoreWorkers) -> None:
+    with pytest.raises(RuntimeError, match="must not wait"):
+        workers.run([lambda: workers.run([lambda: 1])])
+
+
 def test_what_is_waited_for_goes_first_and_results_keep_their_order(workers: CoreWorkers) -> None:
     gate, done = threading.Event(), []
     held = workers.start([gate.wait] * workers.count)

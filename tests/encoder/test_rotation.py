@@ -16,6 +16,7 @@ from encoder.datasets.splits import SplitRule, split_classes
 from encoder.datasets.table import ImageTable
 from encoder.embed import embed_all
 from encoder.errors import PocketlensError
+from encoder.evaluate import refuse_trained
 from encoder.inference import prepare_inference
 from encoder.rotation import (
     ROTATION,
@@ -24,6 +25,7 @@ from encoder.rotation import (
     rotate_space,
     share_kept,
 )
+from encoder.unlabelled_images import training_images
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,11 @@ def test_cosines_stay_and_the_space_is_a_new_one(
     assert turned.space.id != small.space.id and turned.space.dim == 16
     assert (turned.space.kind, turned.space.parents) == ("rotated", (small.space.id,))
     origin = json.loads((tmp_path / "turned/config.json").read_text())["provenance"]["rotated_from"]
-    assert origin == {"encoder": small.encoder, "space": small.space.id}
+    learnt = training_images(table, with_validation=True)
+    data = learnt.describe()
+    assert origin == {"encoder": small.encoder, "space": small.space.id, "data": data}
+    with pytest.raises(PocketlensError, match="was trained on"):
+        refuse_trained(turned, learnt)
 
 
 def test_an_encoder_of_the_old_space_follows(
@@ -98,6 +104,8 @@ def test_an_encoder_of_the_old_space_follows(
     student = dataclasses.replace(small, preprocess=small.preprocess.resized(32), kind="student")
     followed = follow_rotation(student, tmp_path / "turned", tmp_path / "student")
     assert followed.space == turned.space and followed.kind == "student"
+    with pytest.raises(PocketlensError, match="was trained on"):
+        refuse_trained(dataclasses.replace(followed), table)
     before = embed(student, table) @ embed(small, table).T
     after = embed(load_checkpoint(tmp_path / "student"), table) @ embed(turned, table).T
     np.testing.assert_allclose(after, before, atol=1e-4)
@@ -111,6 +119,20 @@ def test_an_encoder_of_the_old_space_follows(
     with pytest.raises(PocketlensError, match="not the rotation that made the space"):
         follow_rotation(student, tmp_path / "damaged", tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_prefixes_that_were_taught_are_said_to_be_replaced(
+    saved: Path, drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(saved / "teacher", tmp_path / "nested")
+    config = tmp_path / "nested/config.json"
+    described = json.loads(config.read_text())
+    described["provenance"]["recipe"] = {"nested": [8]}
+    config.write_text(json.dumps(described))
+    shown = succeed(
+        capsys, "rotate-space", tmp_path / "nested", tmp_path / "turned", "--data", drawn
+    )
+    assert "the first 8 components are no longer those that were taught" in shown
 
 
 def test_too_few_images_are_refused(small: Checkpoint, table: ImageTable, tmp_path: Path) -> None:

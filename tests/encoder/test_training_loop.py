@@ -344,6 +344,20 @@ def test_a_folder_of_the_users_is_never_removed(tmp_path: Path) -> None:
     assert [entry.name for entry in (tmp_path / "it.state").iterdir()] == ["thesis.txt"]
 
 
+def test_what_lies_where_a_state_would_is_not_removed_for_its_name(tmp_path: Path) -> None:
+    """A finished store or student that somebody put there is no state: none is begun."""
+    made = tmp_path / "it.state/views/views.json"
+    made.parent.mkdir(parents=True)
+    made.write_text("{}")
+    for resume in (False, True):
+        with (
+            pytest.raises(PocketlensError, match=r"it\.state: is in the way"),
+            open_state(tmp_path / "it", "it", resume=resume, overwrite=False),
+        ):
+            pass
+    assert made.exists()
+
+
 def test_the_trunk_learns_at_last_however_few_the_steps(tmp_path: Path) -> None:
     toy = Toy()
     start = toy.weights()
