@@ -31,7 +31,7 @@ TestClasses = Annotated[
     Path | None, typer.Option(help="Text file naming the test classes, one a line.")
 ]
 ValShare = Annotated[float, typer.Option(help="Share of the training classes kept to validate.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what was stopped.")]
 Optimiser = Annotated[str, typer.Option(help="adamw, or sgd with momentum 0.9.")]
 WeightDecay = Annotated[float, typer.Option(help="Biases are not decayed.")]
 WarmUp = Annotated[float, typer.Option(help="Share of the steps in which the rate rises.")]

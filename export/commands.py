@@ -122,7 +122,7 @@ def pareto(
     print(format_candidates(candidates))
     print(
         f"{database.is_query.sum()} queries of {split} classes against the teacher at "
-        f"{loaded.preprocess.size}; ms: resize and network, one thread; * none faster finds as much"
+        f"{loaded.preprocess.size}; ms: resize and network, one thread; * none faster has as high an R@1"
     )
     if json_file:
         write_json(

@@ -27,7 +27,7 @@ def draw_trade_off(candidates: Sequence[Candidate]) -> str:
     intervals = [each.row.intervals["r1"] for each in candidates]
     low = 5 * math.floor(min(each.low for each in intervals) / 5)
     high = 5 * math.ceil(max(each.high for each in intervals) / 5)
-    high = max(high, low + 5)
+    low = min(low, high - 5)
 
     def x(ms: float) -> float:
         share = (math.log2(ms) - first) / (last - first)

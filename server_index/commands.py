@@ -13,7 +13,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command("build-index")
 def build_index(
-    data: Annotated[Path, typer.Argument(help="Folder of images, or a CSV table.")],
+    data: Annotated[Path, typer.Argument(help="Folder of images, or a CSV or Parquet table.")],
     output: Annotated[Path, typer.Argument(help="Index folder to write.")],
     encoder: Annotated[
         Path, typer.Option(help="Database encoder: checkpoint folder, encoder file or bundle.")

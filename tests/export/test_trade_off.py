@@ -139,6 +139,20 @@ def test_the_picture_has_numbers_on_its_axis(ms: list[float]) -> None:
     assert any(re.fullmatch(r"[\d.]+", text) for text in texts)
 
 
+def test_the_axis_ends_where_recall_does() -> None:
+    every = EvaluationRow(
+        "every one",
+        {"r1": 100.0, "map_at_r": 90.0},
+        {"r1": Interval(100.0, 100.0), "map_at_r": Interval(80, 95)},
+        queries=100,
+        without_answer=0,
+    )
+    candidate = dataclasses.replace(make("every one", 3.0, 50), row=every)
+    drawing = ElementTree.fromstring(draw_trade_off(mark_front([candidate])))
+    levels = [entry.text for entry in drawing.iter() if (entry.text or "").endswith(" %")]
+    assert levels == ["95 %", "100 %"]
+
+
 def test_the_command_compares_draws_and_picks(
     teacher: Checkpoint,
     drawn: Path,
