@@ -60,3 +60,11 @@ class MetricLog:
         self._file.close()
         if self._watcher:
             self._watcher.close()
+
+
+def read_best(file: Path, figure: str) -> dict[str, float] | None:
+    """Return the line whose figure is highest, the first of several; None where none has it."""
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return max(
+        (line for line in lines if figure in line), key=lambda line: line[figure], default=None
+    )

@@ -160,12 +160,15 @@ def train_teacher(
     check_outputs(output, *inputs, overwrite=overwrite, marker=marker)
     check_tensorboard(tensorboard, output)
     table = divide(data, split)
+    from encoder.checkpoint import METRICS
     from encoder.guide import load_guide
     from encoder.losses.supervised import LossRecipe
+    from encoder.metric_log import read_best
     from encoder.model import Architecture
     from encoder.optimisation import Optimisation
     from encoder.teacher import TeacherRecipe
     from encoder.teacher import train_teacher as run
+    from encoder.training import JUDGED_BY
     from encoder.views import forget_colour
 
     views = _build_views(scale, jitter, fit)
@@ -236,6 +239,12 @@ def train_teacher(
         tensorboard=tensorboard,
     )
     report_checkpoint(output, checkpoint, quarantined)
+    best = read_best(output / METRICS, JUDGED_BY)
+    if best:
+        print(
+            f"validation classes after step {best['step']}, whose weights are kept: "
+            f"R@1 {best['val_r1']:.1f}, MAP@R {best[JUDGED_BY]:.1f}"
+        )
 
 
 def init_teacher(

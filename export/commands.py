@@ -122,7 +122,8 @@ def pareto(
     print(format_candidates(candidates))
     print(
         f"{database.is_query.sum()} queries of {split} classes against the teacher at "
-        f"{loaded.preprocess.size}; ms: resize and network, one thread; * none faster has as high an R@1"
+        f"{loaded.preprocess.size}; ms: resize and network, one thread; * finds more "
+        "than all that are faster"
     )
     if json_file:
         write_json(

@@ -30,7 +30,8 @@ def test_the_mean_of_a_teacher_is_zero_unless_asked_otherwise(
 ) -> None:
     centred, plain = tmp_path / "centred", tmp_path / "plain"
     succeed(capsys, "train-teacher", drawn, centred, *FLAGS.split())
-    succeed(capsys, "train-teacher", drawn, plain, *FLAGS.split(), "--no-centre")
+    shown = succeed(capsys, "train-teacher", drawn, plain, *FLAGS.split(), "--no-centre")
+    assert "validation classes after step" in shown and "MAP@R" in shown
     assert load_checkpoint(centred).architecture.bias
     assert not load_checkpoint(plain).architecture.bias
     # Not to the last digit: vectors are brought to unit length after they are centred.
