@@ -11,8 +11,8 @@ k (s + t) N ÷ (k s N + t M) times as fast as with the teacher in every step. Th
 cutting views, and all else, keeps us from it. Times are rates of the real loops, as their own logs
 tell, and of the real making of views. `scale` writes a store of random features, opens it and draws
 from it. `queue` distils what `student_queue` lists, skipping what is done; DATA holds one image
-folder a set, TEACHERS the recorded teachers by their sets' names (`RUNS/full` of the teachers'
-queue), W the weights of another architecture (`mobilenetv2_035.safetensors`).
+folder a set, TEACHERS is the RUNS of the teachers' queue, W has the weights of another architecture
+(`mobilenetv2_035.safetensors`).
 """
 
 import argparse
@@ -134,7 +134,7 @@ def main() -> None:
             result="students",
             command="python benchmarks/students.py queue --data DATA --teachers TEACHERS "
             "--weights WEIGHTS --runs RUNS",
-            seeded=("ablation",),
+            seeded=("ablation", "conditions"),
         )
         return
     with tempfile.TemporaryDirectory() as work:

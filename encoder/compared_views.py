@@ -4,9 +4,12 @@ import dataclasses
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from encoder.losses.asymmetric import asymmetric_terms, feature_term
 from encoder.model import EmbeddingModel
+
+_ALL = slice(None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +33,13 @@ def compare_views(
     aim: Tensor,
     *,
     views: int,
-    same_channels: bool = True,
+    channels: slice | None = _ALL,
 ) -> Compared:
     """Return what both encoders make of the same views, and the terms that compare it.
 
     `features` `[images × views, width]` are the student's, before its projection, the views of an
-    image together; `aim` are the teacher's. Where both have the same channels a term compares them.
+    image together; `aim` are the teacher's. Of these, `channels` are those of the student's trunk,
+    and a term compares them; None where the teacher has no such trunk.
     """
 
     def by_image(rows: Tensor) -> Tensor:
@@ -45,6 +49,10 @@ def compare_views(
     with torch.no_grad():
         target = by_image(teacher.project(aim))
     terms = asymmetric_terms(own, target)
-    if same_channels:
-        terms["feature"] = feature_term(by_image(features), by_image(aim))
+    if channels is not None:
+        shown = aim[:, channels]
+        if shown.shape != aim.shape:
+            # As that trunk alone would be normalised.
+            shown = functional.layer_norm(shown, shown.shape[1:])
+        terms["feature"] = feature_term(by_image(features), by_image(shown))
     return Compared(own, target, terms)

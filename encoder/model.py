@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from encoder.backbones import DEFAULT_TRUNK, build_trunk
+from encoder.backbones import DEFAULT_TRUNK, SideBySide, build_trunk
 from encoder.errors import PocketlensError
 
 Pooling = Literal["avg", "gem"]
@@ -95,6 +95,11 @@ class EmbeddingModel(nn.Module):
     def project(self, pooled: Tensor) -> Tensor:
         """Map pooled features `[n, width]` to unit vectors `[n, dim]`."""
         return functional.normalize(self.projection(pooled), dim=1)
+
+
+def list_trunks(model: EmbeddingModel) -> list[Any]:
+    """Return the networks that stand side by side in a model's trunk, or the only one."""
+    return list(model.trunk.trunks) if isinstance(model.trunk, SideBySide) else [model.trunk]
 
 
 def fold_batch_norm(trunk: nn.Module, name: str) -> nn.Module:

@@ -43,7 +43,7 @@ from encoder.shown_views import (
     draw_stored_views,
     start_showing,
 )
-from encoder.student_start import Beginning, Start, fit_start, plan_start
+from encoder.student_start import Beginning, Start, fit_start, plan_start, share_channels
 from encoder.teacher import head_of
 from encoder.training import (
     BatchLoss,
@@ -69,11 +69,12 @@ class StudentRecipe:
 
     `elastic` are other sizes that the same weights serve: each batch is shown at one of them all.
     `trunk` is a timm model, or the teacher's where it is empty. `start` says whose weights it
-    starts from: where it is empty, the teacher's if the trunk is, else ImageNet's or those of
-    `weights_file`; the projection is then fitted to the teacher's vectors of the training images.
+    starts from: where it is empty, the teacher's if the trunk is or stands in it side by side with
+    others, else ImageNet's or those of `weights_file`. Any projection but that of the whole teacher
+    is then fitted to the teacher's vectors of the training images.
 
-    `keep` is the share of the teacher's weights that is mixed back in at the end. Of each view the
-    `nearest` training images are the neighbourhood whose ranking is learnt, from a share of
+    `keep` is the share of the weights at the start that is mixed back in at the end. Of each view
+    the `nearest` training images are the neighbourhood whose ranking is learnt, from a share of
     `neighbours_from` of the training on: a student far from its teacher is held up by it.
     `with_validation` is for the last run, when every choice is made: the validation images are
     trained on too, and the alignment is shown on other images held out.
@@ -167,12 +168,13 @@ def distil_student(
             if not recipe.weights.neighbours:
                 database = None
         model = model.to(guide.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        same = beginning.architecture.trunk == teacher.architecture.trunk
+        start = {name: weight.clone() for name, weight in model.state_dict().items()}
+        channels = share_channels(teacher, beginning.architecture.trunk)
         _optimise(
-            model, guide, preprocess, images, recipe, state, database, store, same, tensorboard
+            model, guide, preprocess, images, recipe, state, database, store, channels, tensorboard
         )
         if recipe.keep:
-            mix_in_weights(model, teacher.model.state_dict(), recipe.keep)
+            mix_in_weights(model, start, recipe.keep)
         student = Checkpoint(
             model.cpu().eval(),
             beginning.architecture,
@@ -224,7 +226,7 @@ def plan_student(
     views = dataclasses.replace(recipe.views, fit=beginning.preprocess.fit)
     settings = resolve_precision(recipe.optimisation, choose_device())
     recipe = dataclasses.replace(recipe, views=views, optimisation=settings)
-    if recipe.keep and not (beginning.of_teacher and beginning.architecture.batch_norm == "folded"):
+    if recipe.keep and not (beginning.as_teacher and beginning.architecture.batch_norm == "folded"):
         # The statistics of a mix of two networks are not the mix of their statistics.
         raise PocketlensError(
             f"--keep {recipe.keep} needs --start teacher and a teacher of folded batch norms"
@@ -272,7 +274,7 @@ def _optimise(
     state: StateFolder,
     database: Tensor | None,
     store: ViewStore | None,
-    same_channels: bool,
+    channels: slice | None,
     tensorboard: Path | None,
 ) -> None:
     device = guide.device
@@ -299,7 +301,7 @@ def _optimise(
     def compute_loss(number: int, shown: ShownViews) -> BatchLoss:
         own = extract_features(model, shown.pixels, preprocess, workers, bfloat16=bfloat16)
         compared = compare_views(
-            model, own, guide.network, shown.features, views=count, same_channels=same_channels
+            model, own, guide.network, shown.features, views=count, channels=channels
         )
         terms, cosine = compared.terms, compared.cosine
         if database is not None and with_neighbours <= number:

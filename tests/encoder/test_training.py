@@ -176,7 +176,7 @@ def test_views_are_compared_image_by_image(teacher: Checkpoint, student: Checkpo
     seen = student.model.extract_features(small)
     compared = compare_views(student.model, seen, guide.network, aim, views=3)
     terms, cosine = compared.terms, compared.cosine
-    other = compare_views(student.model, seen, guide.network, aim, views=3, same_channels=False)
+    other = compare_views(student.model, seen, guide.network, aim, views=3, channels=None)
     assert terms.keys() - other.terms.keys() == {"feature"}
     own, target = student.model(small).detach(), guide.embed_pixels(large)
     assert cosine == pytest.approx(float((own * target).sum(-1).mean()), abs=1e-5)
