@@ -5,11 +5,12 @@ elsewhere) and search, on the second half, the database of the recorded teacher 
 """
 
 import functools
+import json
 import shlex
 from collections.abc import Callable
 
 from other_stores import show_whole
-from record import flatten_row
+from record import RESULTS, flatten_row, run_cli
 from student_ablation import measure_ablation, measure_conditions
 from student_place import STORED, StudentPlace, divide, encode
 from teacher_queue import FULL
@@ -18,6 +19,7 @@ from encoder.checkpoint import Checkpoint, load_checkpoint
 from encoder.evaluate import labelled_test
 from encoder.evaluation.protocol import compare_rows, evaluate_pair
 
+IMAGES = RESULTS.parent.parent / "docs" / "images"
 # Where the queue of teachers leaves them.
 TEACHERS = {"cars": "full/cars", "cub": "full/cub", "flowers": "flowers/lite0.384"}
 SIZES = {"cars": (56, 96, 112, 128, 160), "cub": (56, 96, 112, 128, 160), "flowers": (96, 128, 192)}
@@ -134,9 +136,34 @@ def measure_claims(place: StudentPlace, name: str) -> dict[str, float]:
     return figures
 
 
+def measure_trade_off(place: StudentPlace, name: str) -> dict[str, float]:
+    """Export the students and rivals of a set; compare, time and draw them."""
+    data, teacher = place.data / name, place.teachers / TEACHERS[name]
+    students = [f"s{size}" for size in SIZES[name]] + ["mobile"]
+    bundles = [
+        place.make(f"{name}/bundles/{student}", "export", place.runs / name / student)
+        for student in students
+    ]
+    found = place.runs / name / "trade-off.json"
+    chart = IMAGES / f"trade-off-{name}.svg"
+    shown = ("--json", str(found), "--plot", str(chart), "--split", "test")
+    run_cli("pareto", str(data), *map(str, bundles), "--teacher", str(teacher), *shown)
+    figures: dict[str, float] = {}
+    for each in json.loads(found.read_text())["candidates"]:
+        student = students[[bundle.name in each["name"] for bundle in bundles].index(True)]
+        key = f"{name}.trade_off.{student}"
+        figures |= flatten_row(key, each)
+        figures |= {f"{key}.{cost}": each[cost] for cost in ("ms", "p95_ms", "bytes", "macs")}
+    return figures
+
+
 TABLES: dict[str, Callable[[StudentPlace], dict[str, float]]] = {
     "ablation": measure_ablation,
     "conditions": measure_conditions,
     **{f"{name}-sizes": functools.partial(measure_families, name=name) for name in SIZES},
     **{f"{name}-claims": functools.partial(measure_claims, name=name) for name in ("cars", "cub")},
+    **{
+        f"{name}-trade-off": functools.partial(measure_trade_off, name=name)
+        for name in ("cars", "cub")
+    },
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import student_tables
 import teacher_tables
 from teacher_tables import show
 
@@ -95,9 +96,9 @@ def format_search() -> str:
     return "\n".join(lines)
 
 
-def format_teachers(table: Callable[[dict[str, float]], str]) -> str:
-    """Return one of the tables of teachers."""
-    return table(read_figures("teachers"))
+def format_recorded(name: str, table: Callable[[dict[str, float]], str]) -> str:
+    """Return a table of the figures of a result file."""
+    return table(read_figures(name))
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -105,13 +106,25 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": format_speed,
     "off-the-shelf": format_off_the_shelf,
     "search": format_search,
-    "teachers": partial(format_teachers, teacher_tables.format_full),
-    "losses": partial(format_teachers, teacher_tables.format_losses),
-    "shares": partial(format_teachers, teacher_tables.format_shares),
-    "dims": partial(format_teachers, teacher_tables.format_dims),
-    "flowers": partial(format_teachers, teacher_tables.format_flowers),
-    "guided": partial(format_teachers, teacher_tables.format_guided),
-    "many-classes": partial(format_teachers, teacher_tables.format_many_classes),
+    "teachers": partial(format_recorded, "teachers", teacher_tables.format_full),
+    "losses": partial(format_recorded, "teachers", teacher_tables.format_losses),
+    "shares": partial(format_recorded, "teachers", teacher_tables.format_shares),
+    "dims": partial(format_recorded, "teachers", teacher_tables.format_dims),
+    "flowers": partial(format_recorded, "teachers", teacher_tables.format_flowers),
+    "guided": partial(format_recorded, "teachers", teacher_tables.format_guided),
+    "many-classes": partial(format_recorded, "teachers", teacher_tables.format_many_classes),
+    **{
+        f"students-{name}": partial(
+            format_recorded, "students", partial(student_tables.format_sizes, name=name)
+        )
+        for name in student_tables.SIZES
+    },
+    "claims": partial(format_recorded, "students", student_tables.format_claims),
+    "ablation": partial(format_recorded, "students", student_tables.format_ablation),
+    "conditions": partial(format_recorded, "students", student_tables.format_conditions),
+    "tested-sizes": partial(format_recorded, "students", student_tables.format_tested),
+    "view-store": partial(format_recorded, "students", student_tables.format_store),
+    "trade-off": partial(format_recorded, "students", student_tables.format_trade_off),
 }
 
 
