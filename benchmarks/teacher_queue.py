@@ -42,19 +42,19 @@ FULL = {
     "--trunk tf_efficientnet_lite0+tf_efficientnet_lite1+tf_efficientnet_lite2 "
     "--interpolation bicubic --nested 128 --nested 256",
 }
-SMALL = "--size 112 --epochs 6 --lr 1e-4 --val-share 0"
+SMALL = "--size 112 --epochs 4 --lr 1e-4 --val-share 0"
 # All but the episodes of a master's branches.
 LOSSES = [name for name in get_args(LossName) if name != "prototypical"]
 DIMS = (64, 128, 256, 512, 1024, 2048)
 SHARES = (1.0, 0.5, 0.25, 0.1)
 # Images of each class to train on.
 SHOTS = (5, 10)
-# Half as many steps as the six passes over all images of the small set.
+# Three quarters of the steps of the four passes over all images of the small set.
 FEW = "--size 112 --lr 1e-4 --val-share 0"
 FEW_EPOCHS = {5: 25, 10: 12}
 TRUNKS = ("tf_efficientnet_lite0", "tf_efficientnet_lite2")
 SIZES = (224, 320, 384)
-FLOWERS = "--epochs 10 --lr 1e-4 --val-share 0"
+FLOWERS = "--epochs 6 --lr 1e-4 --val-share 0"
 STORAGES = ("float", "binary", "float-binary")
 
 
