@@ -43,7 +43,7 @@ class MasterRecipe:
 
     branches: int = 4
     branch: TeacherRecipe = TeacherRecipe(
-        optimisation=Optimisation(epochs=12, lr=5e-4), loss=LossRecipe("prototypical")
+        optimisation=Optimisation(epochs=12, lr=1e-4), loss=LossRecipe("prototypical")
     )
 
     def __post_init__(self) -> None:

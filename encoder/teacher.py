@@ -71,7 +71,7 @@ class TeacherRecipe:
     crop: float = 1.0
     small_size: int = 0
     small_share: float = 0.5
-    optimisation: Optimisation = Optimisation(epochs=12, lr=5e-4)
+    optimisation: Optimisation = Optimisation(epochs=12, lr=1e-4)
     batch: int = 64
     images_per_class: int = 4
     loss: LossRecipe = LossRecipe()

@@ -58,7 +58,7 @@ def train_teacher(
     fit: Fit = "squash",
     interpolation: Interpolation = "bilinear",
     epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 12,
-    lr: Annotated[float, typer.Option(help="Peak learning rate of the trunk.")] = 5e-4,
+    lr: Annotated[float, typer.Option(help="Peak learning rate of the trunk.")] = 1e-4,
     head_factor: Annotated[
         float, typer.Option(help="How much faster the projection learns than the trunk.")
     ] = 3.0,
@@ -306,7 +306,7 @@ def train_master(
     fit: Fit = "squash",
     interpolation: Interpolation = "bilinear",
     epochs: Annotated[float, typer.Option(help="Passes of each branch over its images.")] = 12,
-    lr: Annotated[float, typer.Option(help="Peak learning rate of the trunk.")] = 5e-4,
+    lr: Annotated[float, typer.Option(help="Peak learning rate of the trunk.")] = 1e-4,
     head_factor: Annotated[
         float, typer.Option(help="How much faster the projection learns than the trunk.")
     ] = 3.0,
