@@ -1,111 +1,175 @@
-"""The query bundle: a folder with one encoder file and the card that describes it."""
+"""The query bundle: a folder of encoder files of one space, and the card that describes them."""
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from numpy.typing import NDArray
 
 from encoder.atomic import new_folder, write_json
 from encoder.checkpoint import Alignment, Checkpoint
 from encoder.errors import PocketlensError
 from encoder.images import Source
 from encoder.preprocess import Pixels
+from encoder.progress import track
 from encoder.space import require_same_space
+from export.card import CARD, Listed
 from export.contract import FORMAT, Contract
-from export.golden import make_golden_images
-from export.graph import IR_VERSION, OPSET, build_photo_model, to_bytes
+from export.front import IR_VERSION, OPSET
+from export.golden import make_golden_images, write_golden_images
+from export.graph import build_model, export_network, to_bytes
 from export.parity import Parity, embed_reference, gather_pictures, measure_parity
-from export.runtime import CARD
+from export.runtime import QueryEncoder
+from export.variants import Variant
+
+GOLDEN = "golden"
+# Another runtime's vectors of the golden pictures may be so far from ours: it rounds otherwise,
+# and decodes JPEG otherwise.
+TOLERANCE: dict[str, float] = {"fp32": 0.9999, "fp16": 0.9999}
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """Name the encoder file written and what was measured of it."""
+    """Name an encoder file written and what was measured of it."""
 
     file: Path
     contract: Contract
     parity: Parity
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """Hold what was written, and why some of the user's pictures were set aside."""
+
+    encoders: tuple[Exported, ...]
     quarantined: tuple[str, ...] = ()
 
 
 def export_bundle(
-    checkpoint: Checkpoint,
+    variants: Sequence[Variant],
     output: Path,
     *,
     files: Sequence[Source] = (),
     teacher: Checkpoint | None = None,
     overwrite: bool = False,
-) -> Exported:
-    """Export a checkpoint to a bundle folder once its graph agrees with PyTorch.
+) -> Bundle:
+    """Export encoders to a bundle folder once each graph agrees with PyTorch.
 
     Compared on pictures the package makes and on `files`. With `teacher` the alignment is
-    measured on `files`; else the checkpoint's own is passed on.
+    measured on `files`, and its vectors of the golden pictures are kept; else a checkpoint's own
+    alignment is passed on.
 
     Raises:
-        PocketlensError: when the graph differs (nothing is then written), the teacher is of
+        PocketlensError: when a graph differs (nothing is then written), the teacher is of
             another space or has no pictures to be compared on, or the output must not be replaced.
     """
-    own_pictures, quarantined = gather_pictures(files, checkpoint.preprocess)
+    if teacher is not None:
+        for variant in variants:
+            require_same_space(variant.checkpoint.space, teacher.space, what="the checkpoint")
+    own_pictures, quarantined = gather_pictures(
+        files, max((v.checkpoint.preprocess for v in variants), key=lambda each: each.size)
+    )
+    if teacher is not None and not own_pictures:
+        raise PocketlensError("--teacher needs --images: pictures to show the alignment on")
     pictures = make_golden_images() | own_pictures
+    built: list[tuple[Exported, bytes]] = []
+    networks: dict[tuple[str, str], onnx.ModelProto] = {}
+    with track("exporting", len(variants)) as advance:
+        for variant in variants:
+            checkpoint = variant.checkpoint
+            key = (checkpoint.encoder, variant.kind)
+            if key not in networks:
+                networks[key] = export_network(checkpoint, variant.kind)
+            contract = describe_variant(variant, teacher, own_pictures)
+            model = to_bytes(build_model(networks[key], contract))
+            parity = measure_parity(model, checkpoint, pictures)
+            built.append((Exported(output / variant.file, contract, parity), model))
+            advance(1)
+    with new_folder(output, marker=CARD, overwrite=overwrite) as folder:
+        for exported, model in built:
+            (folder / exported.file.name).write_bytes(model)
+        golden = _write_golden(folder, [exported.file.name for exported, _ in built], teacher)
+        card = {
+            "format": FORMAT,
+            "space": variants[0].checkpoint.space.to_json(),
+            "trained_on": _list_classes(variants),
+            "opset": OPSET,
+            "ir_version": IR_VERSION,
+            "encoders": [_describe(folder, exported) for exported, _ in built],
+            "golden": golden,
+        }
+        write_json(folder / CARD, card)
+    return Bundle(tuple(exported for exported, _ in built), quarantined)
+
+
+def describe_variant(
+    variant: Variant, teacher: Checkpoint | None, pictures: dict[str, Pixels]
+) -> Contract:
+    """Return what an encoder file says of itself; the alignment is measured where there is one."""
+    checkpoint = variant.checkpoint
     alignment = checkpoint.alignment
     if teacher is not None:
-        require_same_space(checkpoint.space, teacher.space, what="the checkpoint")
-        if not own_pictures:
-            raise PocketlensError("--teacher needs --images: pictures to show the alignment on")
-        alignment = _align(checkpoint, teacher, own_pictures)
-    contract = Contract(
+        own, reference = (
+            np.stack([embed_reference(each, picture) for picture in pictures.values()])
+            for each in (checkpoint, teacher)
+        )
+        alignment = Alignment.measure(own, reference, teacher.encoder)
+    return Contract(
         space=checkpoint.space,
-        encoder=checkpoint.encoder,
+        encoder=checkpoint.encoder_at(variant.precision),
         preprocess=checkpoint.preprocess,
-        precision="fp32",
+        precision=variant.precision,
         role=checkpoint.kind,
+        kind=variant.kind,
         alignment=dataclasses.asdict(alignment) if alignment else None,
     )
-    model = to_bytes(build_photo_model(checkpoint, contract))
-    parity = measure_parity(model, checkpoint, pictures)
-    name = f"s{checkpoint.preprocess.size}.fp32.photo.onnx"
-    with new_folder(output, marker=CARD, overwrite=overwrite) as folder:
-        (folder / name).write_bytes(model)
-        trained_on = sorted(checkpoint.provenance.get("trained_on", []))
-        write_json(folder / CARD, _describe(name, model, contract, parity, trained_on))
-    return Exported(output / name, contract, parity, quarantined)
 
 
-def _align(checkpoint: Checkpoint, teacher: Checkpoint, pictures: dict[str, Pixels]) -> Alignment:
-    own = np.stack([embed_reference(checkpoint, picture) for picture in pictures.values()])
-    reference = np.stack([embed_reference(teacher, picture) for picture in pictures.values()])
-    return Alignment.measure(own, reference, teacher.encoder)
+def _list_classes(variants: Sequence[Variant]) -> list[str]:
+    classes = (variant.checkpoint.provenance.get("trained_on", []) for variant in variants)
+    return sorted({name for each in classes for name in each})
 
 
-def _describe(
-    name: str, model: bytes, contract: Contract, parity: Parity, trained_on: list[str]
-) -> dict[str, Any]:
+def _write_golden(folder: Path, files: list[str], teacher: Checkpoint | None) -> dict[str, Any]:
+    """Write golden pictures, and the vectors of each encoder and of the teacher; describe them."""
+    names = write_golden_images(folder / GOLDEN)
+    places = [folder / GOLDEN / name for name in names]
+    vectors = []
+
+    def keep(stem: str, found: Sequence[NDArray[np.float32]], **facts: Any) -> None:
+        file = f"{GOLDEN}/{stem}.npy"
+        np.save(folder / file, np.stack(found).astype("<f4"), allow_pickle=False)
+        vectors.append({**dataclasses.asdict(Listed.of(folder, file)), **facts})
+
+    for file in files:
+        encoder = QueryEncoder(folder / file)
+        found = [encoder.encode(place) for place in places]
+        least = TOLERANCE[encoder.contract.precision]
+        keep(Path(file).stem, found, of=file, min_cosine=least)
+    if teacher is not None:
+        read, _ = gather_pictures(places, teacher.preprocess)
+        keep("teacher", [embed_reference(teacher, picture) for picture in read.values()], of=None)
+    pictures = [dataclasses.asdict(Listed.of(folder, f"{GOLDEN}/{name}")) for name in names]
+    return {"pictures": pictures, "vectors": vectors}
+
+
+def _describe(folder: Path, exported: Exported) -> dict[str, Any]:
+    contract, parity = exported.contract, exported.parity
     return {
-        "format": FORMAT,
-        "space": contract.space.to_json(),
-        "trained_on": trained_on,
-        "opset": OPSET,
-        "ir_version": IR_VERSION,
-        "encoders": [
-            {
-                "file": name,
-                "bytes": len(model),
-                "sha256": hashlib.sha256(model).hexdigest(),
-                "input": contract.kind,
-                "size": contract.preprocess.size,
-                "dim": contract.space.dim,
-                "precision": contract.precision,
-                "role": contract.role,
-                "encoder": contract.encoder,
-                "alignment": dict(contract.alignment) if contract.alignment else None,
-                "parity": {
-                    "pictures": parity.pictures,
-                    "min_cosine": parity.min_cosine,
-                    "mean_cosine": parity.mean_cosine,
-                },
-            }
-        ],
+        **dataclasses.asdict(Listed.of(folder, exported.file.name)),
+        "input": contract.kind,
+        "size": contract.preprocess.size,
+        "dim": contract.space.dim,
+        "precision": contract.precision,
+        "role": contract.role,
+        "encoder": contract.encoder,
+        "alignment": dict(contract.alignment) if contract.alignment else None,
+        "parity": {
+            "pictures": parity.pictures,
+            "min_cosine": parity.min_cosine,
+            "mean_cosine": parity.mean_cosine,
+        },
     }

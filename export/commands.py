@@ -13,7 +13,9 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder of a student or teacher.")],
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Checkpoint folders of one space: students, or a teacher.")
+    ],
     bundle: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
     images: Annotated[
         Path | None, typer.Option(help="Folder or CSV of pictures for parity and alignment.")
@@ -23,39 +25,84 @@ def export(
         typer.Option(help="Checkpoint of the teacher: measure the alignment on --images."),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Input side, where the encoder was trained for several.")
+        list[int] | None,
+        typer.Option(help="Input side, where an encoder was trained for several. Repeatable."),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="fp32, or fp16 weights. Repeatable.", show_default="fp32"),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="photo (any picture in) or pixels (batches of cut ones). Repeatable.",
+            show_default="photo",
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Export an encoder to ONNX, checked."""
+    """Export encoders to ONNX files of one bundle, checked."""
     require_extra("export", "export")
     from encoder.atomic import check_output
     from encoder.checkpoint import load_checkpoint
     from encoder.datasets.splits import read_table
     from encoder.progress import report_set_aside
     from export.bundle import export_bundle
-    from export.runtime import CARD
+    from export.card import CARD
+    from export.variants import plan_variants
 
-    check_output(bundle, marker=CARD, overwrite=overwrite, inputs=[checkpoint])
+    check_output(bundle, marker=CARD, overwrite=overwrite, inputs=checkpoints)
     files = read_table(images).sources() if images else []
-    loaded = load_checkpoint(checkpoint)
+    names = {folder.resolve().name: folder for folder in checkpoints}
+    if len(names) < len(checkpoints):
+        raise PocketlensError("two checkpoint folders have one name; rename one of them")
+    variants = plan_variants(
+        {name: load_checkpoint(folder) for name, folder in names.items()},
+        sizes=size or (),
+        precisions=precision or ("fp32",),
+        kinds=kind or ("photo",),
+    )
     done = export_bundle(
-        loaded if size is None else loaded.at_size(size),
+        variants,
         bundle,
         files=files,
         teacher=load_checkpoint(teacher) if teacher else None,
         overwrite=overwrite,
     )
     report_set_aside(done.quarantined)
-    print(
-        f"{done.file}: {done.file.stat().st_size / 2**20:.1f} MiB, space {done.contract.space.id}"
-    )
-    print(
-        f"parity with PyTorch on {done.parity.pictures} pictures: "
-        f"cosine at least {done.parity.min_cosine:.6f}"
-    )
-    if done.contract.alignment:
-        print(f"mean cosine to the teacher {done.contract.alignment['mean_cosine']:.3f}")
+    for each in done.encoders:
+        shown = each.contract.alignment
+        print(
+            f"{each.file}: {each.file.stat().st_size / 2**20:.1f} MiB; parity with PyTorch on "
+            f"{each.parity.pictures} pictures: cosine at least {each.parity.min_cosine:.6f}"
+            + (f"; mean cosine to the teacher {shown['mean_cosine']:.3f}" if shown else "")
+        )
+    print(f"space {variants[0].checkpoint.space.id}")
+
+
+@app.command()
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder, or an encoder file.")],
+) -> None:
+    """Say what a bundle, or an encoder file, is."""
+    from export.inspection import describe_bundle, describe_file
+
+    print(describe_file(bundle) if bundle.is_file() else describe_bundle(bundle))
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+) -> None:
+    """Check a bundle's bytes, contracts and golden vectors on this machine."""
+    from export.verify import verify_bundle
+
+    for each in verify_bundle(bundle):
+        print(
+            f"{each.file}: cosine at least {each.min_cosine:.6f} on {each.pictures} golden "
+            f"pictures (allowed: {each.least})"
+        )
+    print(f"{bundle}: as it was exported")
 
 
 @app.command()

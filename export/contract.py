@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from encoder.errors import PocketlensError
 from encoder.preprocess import Preprocess
@@ -11,7 +11,11 @@ from encoder.space import EmbeddingSpace
 
 FORMAT = 1
 KEY = "pocketlens"
-INPUT, OUTPUT = "image", "embedding"
+Kind = Literal["photo", "pixels"]
+Precision = Literal["fp32", "fp16"]
+# What the input of each kind is called.
+INPUTS: dict[str, str] = {"photo": "image", "pixels": "pixels"}
+OUTPUT = "embedding"
 # Names of the nodes before the network, so that their time can be told apart.
 PREPROCESS_PREFIX = "preprocess/"
 
@@ -21,7 +25,8 @@ class Contract:
     """Describe one encoder file: its space, identity, input and how near it is to its teacher.
 
     Kind `photo` takes `image`, uint8 `[height, width, 3]` RGB of any size from 16 pixels, and
-    gives `embedding`, float32 `[dim]` of unit length.
+    gives `embedding`, float32 `[dim]` of unit length. Kind `pixels` takes `pixels`, float32
+    `[n, 3, size, size]`, RGB in 0..255 already cropped and resized, and gives `[n, dim]`.
     """
 
     space: EmbeddingSpace
@@ -29,11 +34,13 @@ class Contract:
     preprocess: Preprocess
     precision: str
     role: str
-    kind: str = "photo"
+    kind: Kind = "photo"
     alignment: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the contract as plain JSON values."""
+        size, dim = self.preprocess.size, self.space.dim
+        of_photo = self.kind == "photo"
         return {
             "format": FORMAT,
             "space": self.space.to_json(),
@@ -43,8 +50,17 @@ class Contract:
             "role": self.role,
             "kind": self.kind,
             "alignment": dict(self.alignment) if self.alignment else None,
-            "input": {"name": INPUT, "type": "uint8", "shape": ["height", "width", 3]},
-            "output": {"name": OUTPUT, "type": "float32", "shape": [self.space.dim], "norm": 1},
+            "input": {
+                "name": INPUTS[self.kind],
+                "type": "uint8" if of_photo else "float32",
+                "shape": ["height", "width", 3] if of_photo else ["batch", 3, size, size],
+            },
+            "output": {
+                "name": OUTPUT,
+                "type": "float32",
+                "shape": [dim] if of_photo else ["batch", dim],
+                "norm": 1,
+            },
         }
 
     @classmethod
@@ -58,23 +74,24 @@ class Contract:
             raise PocketlensError(f"{where}: not an encoder exported by pocketlens (no metadata)")
         try:
             value = json.loads(metadata[KEY])
-            version = value["format"]
+            if value["format"] != FORMAT:
+                raise PocketlensError(
+                    f"{where}: format {value['format']!r}; this version reads format {FORMAT}"
+                )
             encoder, precision = str(value["encoder"]), str(value["precision"])
             role, kind = str(value["role"]), str(value["kind"])
             space, preprocess = value["space"], value["preprocess"]
             alignment = value["alignment"]
         except (KeyError, TypeError, ValueError) as error:
             raise PocketlensError(f"{where}: its metadata is damaged ({error!r})") from None
-        if version != FORMAT:
-            raise PocketlensError(
-                f"{where}: format {version!r}; this version reads format {FORMAT}"
-            )
+        if kind not in INPUTS:
+            raise PocketlensError(f"{where}: its metadata is damaged (kind {kind!r})")
         return cls(
             space=EmbeddingSpace.from_json(space, where),
             encoder=encoder,
             preprocess=Preprocess.from_json(preprocess, where),
             precision=precision,
             role=role,
-            kind=kind,
+            kind=kind,  # type: ignore[arg-type]
             alignment=alignment,
         )

@@ -1,9 +1,15 @@
-"""Pictures that the package makes itself, shaped like what cameras deliver, to check parity on."""
+"""Pictures that the package makes itself, shaped like what cameras deliver, to check parity on.
+
+Beside an encoder they lie as files with the vectors that it made of them, so that another runtime
+can show that it makes the same.
+"""
 
 import io
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from encoder.datasets.procedural import ProceduralSpec, render_image
 from encoder.preprocess import Pixels
@@ -38,3 +44,32 @@ def make_camera_photo(width: int = 4000, height: int = 3000) -> bytes:
     encoded = io.BytesIO()
     photo.save(encoded, "JPEG", quality=92)
     return encoded.getvalue()
+
+
+def write_golden_images(folder: Path) -> list[str]:
+    """Write the pictures as files, and some as cameras and scanners store them; return the names.
+
+    Exact ones are PNG. The others are an ordinary JPEG that EXIF turns upright, one of camera size,
+    a grey, a transparent, a palette and a CMYK one.
+    """
+    folder.mkdir(parents=True)
+    names = []
+
+    def save(image: Image.Image, name: str, **options: Any) -> None:
+        image.save(folder / name, **options)
+        names.append(name)
+
+    drawn = [Image.fromarray(render_image(ProceduralSpec(), number, 2)) for number in range(5)]
+    for name, pixels in make_golden_images().items():
+        save(Image.fromarray(pixels), f"{name}.png")
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    save(drawn[0].resize((640, 480)), "turned.jpg", quality=92, exif=turned)
+    save(drawn[1].convert("L"), "grey.jpg", quality=92)
+    save(drawn[2].convert("CMYK"), "cmyk.jpg", quality=92)
+    transparent = drawn[3].convert("RGBA")
+    transparent.putalpha(Image.linear_gradient("L").resize(transparent.size))
+    save(transparent, "transparent.png")
+    save(drawn[4].quantize(64), "palette.png")
+    (folder / "camera.jpg").write_bytes(make_camera_photo(2000, 1500))
+    return [*names, "camera.jpg"]

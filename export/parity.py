@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,12 @@ from encoder.checkpoint import Checkpoint
 from encoder.errors import BadImageError, PocketlensError
 from encoder.images import Source, decode_image
 from encoder.preprocess import Pixels, Preprocess, enlarge_tiny, normalise, prepare
-from export.contract import INPUT
-from export.graph import build_front
+from export.contract import INPUTS, Contract
+from export.front import build_front
 from export.runtime import QueryEncoder
 
-MIN_COSINE = 0.9999
+# Below these nothing is written.
+MIN_COSINE: dict[str, float] = {"fp32": 0.9999, "fp16": 0.999}
 _MAX_LEVELS = 2.001
 
 
@@ -54,35 +55,48 @@ def measure_parity(model: bytes, checkpoint: Checkpoint, pictures: dict[str, Pix
     two levels of Pillow's, are what PyTorch is given.
 
     Raises:
-        PocketlensError: when a picture's cosine is below 0.9999 or its pixels are further off,
-            naming it.
+        PocketlensError: when a picture's cosine is below what its precision allows or its pixels
+            are further off, naming it.
     """
-    front = onnxruntime.InferenceSession(build_front(checkpoint.preprocess).SerializeToString())
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "encoder.onnx"
         file.write_bytes(model)
         encoder = QueryEncoder(file)
-    cosines: dict[str, float] = {}
+    cosines = {
+        label: float(encoder.embed(picture) @ _embed_batch(checkpoint, batch))
+        for label, picture, batch in _prepare_both(encoder.contract, pictures)
+    }
+    worst = min(cosines, key=lambda label: cosines[label])
+    parity = Parity(len(cosines), cosines[worst], float(np.mean([*cosines.values()])), worst)
+    least = MIN_COSINE[encoder.contract.precision]
+    if not parity.min_cosine >= least:
+        raise PocketlensError(
+            f"the exported graph differs from PyTorch on {worst}: cosine {cosines[worst]:.6f} is "
+            f"below {least}; nothing was written"
+        )
+    return parity
+
+
+def _prepare_both(
+    contract: Contract, pictures: dict[str, Pixels]
+) -> Iterator[tuple[str, Pixels, NDArray[np.float32]]]:
+    """Yield each picture with what PyTorch is to be given, once the graph's own is near it."""
+    preprocess = contract.preprocess
+    front = onnxruntime.InferenceSession(build_front(preprocess).SerializeToString())
     for label, picture in pictures.items():
-        expected = normalise(prepare(picture, checkpoint.preprocess)[None], checkpoint.preprocess)
-        pixels: NDArray[np.float32] = front.run(None, {INPUT: enlarge_tiny(picture)})[0]
-        levels = np.abs(pixels - expected).max() * max(checkpoint.preprocess.std)
+        expected = normalise(prepare(picture, preprocess)[None], preprocess)
+        if contract.kind == "pixels":
+            yield label, picture, expected
+            continue
+        found: NDArray[np.float32] = front.run(None, {INPUTS["photo"]: enlarge_tiny(picture)})[0]
+        levels = np.abs(found - expected).max() * max(preprocess.std)
         if levels > _MAX_LEVELS:
             raise PocketlensError(
                 f"the graph prepares {label} {levels:.0f} grey levels apart from Pillow; "
                 "nothing was written"
             )
-        enlarged = min(_box_sides(picture, checkpoint.preprocess)) < checkpoint.preprocess.size
-        reference = _embed_batch(checkpoint, pixels if enlarged else expected)
-        cosines[label] = float(encoder.embed(picture) @ reference)
-    worst = min(cosines, key=lambda label: cosines[label])
-    parity = Parity(len(cosines), cosines[worst], float(np.mean([*cosines.values()])), worst)
-    if not parity.min_cosine >= MIN_COSINE:
-        raise PocketlensError(
-            f"the exported graph differs from PyTorch on {worst}: cosine {cosines[worst]:.6f} is "
-            f"below {MIN_COSINE}; nothing was written"
-        )
-    return parity
+        enlarged = min(_box_sides(picture, preprocess)) < preprocess.size
+        yield label, picture, found if enlarged else expected
 
 
 def _box_sides(picture: Pixels, preprocess: Preprocess) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Run an exported encoder on a device: numpy, ONNX Runtime and Pillow, nothing else."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,13 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from encoder.atomic import read_format
 from encoder.errors import PocketlensError
 from encoder.images import BoxedFile, Limits, decode_image
-from encoder.preprocess import Pixels, enlarge_tiny
-from export.contract import FORMAT, INPUT, Contract
+from encoder.preprocess import Pixels, enlarge_tiny, prepare
+from export.card import find_encoder
+from export.contract import INPUTS, Contract
 
 Picture = Path | BoxedFile | str | bytes | Image.Image | NDArray[Any]
-CARD = "card.json"
 
 
 class QueryEncoder:
@@ -25,16 +25,18 @@ class QueryEncoder:
         self,
         path: Path | str,
         *,
+        size: int | None = None,
+        precision: str | None = None,
         threads: int = 0,
         limits: Limits | None = None,
         profile_prefix: str = "",
     ) -> None:
-        """Open an encoder file, or the first encoder of a bundle folder.
+        """Open an encoder file, or of a bundle folder the first encoder that is as asked.
 
         `threads` 0 uses every core. Raises `PocketlensError` when the file is missing, damaged,
         or not an encoder of ours.
         """
-        self.file = find_encoder(Path(path))
+        self.file = find_encoder(Path(path), size=size, precision=precision)
         self.limits = limits
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -61,6 +63,20 @@ class QueryEncoder:
         """
         return self.embed(self.decode(picture))
 
+    def encode_batch(self, pictures: Sequence[Picture]) -> NDArray[np.float32]:
+        """Encode pictures to unit vectors `[n, dim]`; in one run where the encoder takes batches.
+
+        Raises:
+            BadImageError: naming the file and the reason.
+            PocketlensError: when pixels are not uint8 RGB.
+        """
+        if not pictures:
+            return np.empty((0, self.contract.space.dim), np.float32)
+        decoded = [self.decode(picture) for picture in pictures]
+        if self.contract.kind == "photo":
+            return np.stack([self.embed(pixels) for pixels in decoded])
+        return self._run(np.concatenate([self._prepare(pixels) for pixels in decoded]))
+
     def decode(self, picture: Picture) -> Pixels:
         """Decode to RGB, uint8 `[height, width, 3]`; large JPEGs at a reduced scale."""
         if isinstance(picture, str):
@@ -73,30 +89,19 @@ class QueryEncoder:
 
     def embed(self, pixels: Pixels) -> NDArray[np.float32]:
         """Embed decoded pixels; sides below 16 are enlarged first, as the input contract asks."""
-        vector: NDArray[np.float32] = self.session.run(None, {INPUT: enlarge_tiny(pixels)})[0]
-        return vector
+        if self.contract.kind == "photo":
+            return self._run(enlarge_tiny(pixels))
+        (vector,) = self._run(self._prepare(pixels))
+        return np.asarray(vector)
 
+    def _prepare(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Crop and resize to the input of kind `pixels`, float32 `[1, 3, size, size]`."""
+        cut = prepare(pixels, self.contract.preprocess)
+        return np.ascontiguousarray(cut.transpose(2, 0, 1)[None], dtype=np.float32)
 
-def find_encoder(path: Path) -> Path:
-    """Return the encoder file that `path` is, or that its bundle's card lists first.
-
-    Raises:
-        PocketlensError: when there is none.
-    """
-    if path.is_file():
-        return path
-    if not path.exists():
-        raise PocketlensError(f"{path}: no such encoder file or bundle")
-    if not (path / CARD).exists() and (path / "config.json").exists():
-        raise PocketlensError(f"{path}: a checkpoint; export it: cli export {path} BUNDLE")
-    card = read_format(path / CARD, FORMAT)
-    encoders = card.get("encoders")
-    if not isinstance(encoders, list) or not encoders or not isinstance(encoders[0], dict):
-        raise PocketlensError(f"{path / CARD}: lists no encoder")
-    file = path / Path(str(encoders[0].get("file"))).name
-    if not file.is_file():
-        raise PocketlensError(f"{file}: listed in {CARD} but missing; export the bundle again")
-    return file
+    def _run(self, value: NDArray[Any]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = self.session.run(None, {INPUTS[self.contract.kind]: value})[0]
+        return found
 
 
 def _check_pixels(pixels: NDArray[Any]) -> Pixels:

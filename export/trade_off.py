@@ -17,8 +17,9 @@ from encoder.evaluation.protocol import EncodedSet, EvaluationRow, Judging, eval
 from encoder.preprocess import Pixels
 from encoder.progress import track
 from encoder.space import EmbeddingSpace, require_same_space
+from export.card import CARD
 from export.cost import count_macs, time_side_by_side
-from export.runtime import CARD, QueryEncoder
+from export.runtime import QueryEncoder
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,10 +60,11 @@ def test_modules_in_the_architecture_exist() -> None:
 def test_the_readmes_python_runs(tmp_path: Path, student: object, drawn: Path) -> None:
     from encoder.checkpoint import Checkpoint
     from export.bundle import export_bundle
+    from export.variants import Variant
 
     assert isinstance(student, Checkpoint)
     (tmp_path / "demo-run").mkdir()
-    export_bundle(student, tmp_path / "demo-run/query")
+    export_bundle([Variant(student)], tmp_path / "demo-run/query")
     (tmp_path / "photo.jpg").write_bytes(sorted(drawn.rglob("*.jpg"))[0].read_bytes())
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     done = subprocess.run(

@@ -14,10 +14,11 @@ from encoder.space import mint_space
 from export import parity as parity_module
 from export.bundle import export_bundle
 from export.contract import KEY
+from export.front import build_front
 from export.golden import make_golden_images
-from export.graph import build_front
 from export.parity import embed_reference
 from export.runtime import QueryEncoder
+from export.variants import Variant
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,9 @@ def bundle(
     student: Checkpoint, teacher: Checkpoint, drawn: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     output = tmp_path_factory.mktemp("bundle") / "query"
-    export_bundle(student, output, teacher=teacher, files=sorted(drawn.rglob("*.jpg"))[:5])
+    export_bundle(
+        [Variant(student)], output, teacher=teacher, files=sorted(drawn.rglob("*.jpg"))[:5]
+    )
     return output
 
 
@@ -79,7 +82,9 @@ def test_the_graph_prepares_pixels_as_pillow_does(preprocess: Preprocess) -> Non
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(student: Checkpoint, tmp_path: Path) -> None:
-    first, second = (export_bundle(student, tmp_path / name).file for name in ("a", "b"))
+    first, second = (
+        export_bundle([Variant(student)], tmp_path / name).encoders[0].file for name in ("a", "b")
+    )
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -103,21 +108,21 @@ def test_a_graph_that_differs_is_not_written(
     batch = parity_module._embed_batch
     monkeypatch.setattr(parity_module, "_embed_batch", lambda _, pixels: batch(other, pixels))
     with pytest.raises(PocketlensError, match=r"differs from PyTorch .* nothing was written"):
-        export_bundle(student, tmp_path / "query")
+        export_bundle([Variant(student)], tmp_path / "query")
     monkeypatch.undo()
     monkeypatch.setattr(parity_module, "prepare", lambda picture, pre: 0 * prepare(picture, pre))
     with pytest.raises(PocketlensError, match=r"grey levels apart .* nothing was written"):
-        export_bundle(student, tmp_path / "query")
+        export_bundle([Variant(student)], tmp_path / "query")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_teachers_space_is_refused(student: Checkpoint, tmp_path: Path) -> None:
     stranger = dataclasses.replace(student, space=mint_space("teacher", 32, "another"))
     with pytest.raises(PocketlensError) as caught:
-        export_bundle(student, tmp_path / "query", teacher=stranger)
+        export_bundle([Variant(student)], tmp_path / "query", teacher=stranger)
     assert student.space.id in str(caught.value) and stranger.space.id in str(caught.value)
     with pytest.raises(PocketlensError, match="--images"):
-        export_bundle(student, tmp_path / "query", teacher=student)
+        export_bundle([Variant(student)], tmp_path / "query", teacher=student)
 
 
 def test_own_pictures_join_the_parity_check(
@@ -126,8 +131,8 @@ def test_own_pictures_join_the_parity_check(
     good = sorted(drawn.rglob("*.jpg"))[:3]
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"")
-    done = export_bundle(student, tmp_path / "query", files=[*good, bad])
-    assert done.parity.pictures == 9 + 3
+    done = export_bundle([Variant(student)], tmp_path / "query", files=[*good, bad])
+    assert done.encoders[0].parity.pictures == 9 + 3
     assert done.quarantined == (f"{bad}: empty file",)
 
 

@@ -6,12 +6,13 @@ from encoder.checkpoint import Checkpoint
 from export.bundle import export_bundle
 from export.golden import make_camera_photo
 from export.latency import format_table, measure_latency, to_json
+from export.variants import Variant
 
 
 def test_every_stage_is_timed_for_every_number_of_threads(
     student: Checkpoint, tmp_path: Path
 ) -> None:
-    file = export_bundle(student, tmp_path / "query").file
+    file = export_bundle([Variant(student)], tmp_path / "query").encoders[0].file
     searched: list[tuple[int, ...]] = []
     times = measure_latency(
         file,
@@ -34,7 +35,7 @@ def test_every_stage_is_timed_for_every_number_of_threads(
 
 
 def test_without_an_index_no_search_is_shown(student: Checkpoint, tmp_path: Path) -> None:
-    file = export_bundle(student, tmp_path / "query").file
+    file = export_bundle([Variant(student)], tmp_path / "query").encoders[0].file
     (entry,) = measure_latency(file, make_camera_photo(64, 64), threads=[1], rounds=2, warm_up=0)
     assert "search" not in entry.p50_ms
     assert entry.p50_ms["total"] == pytest.approx(

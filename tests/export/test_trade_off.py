@@ -31,6 +31,7 @@ from export.trade_off import (
     select_asked,
 )
 from export.trade_off_chart import draw_trade_off
+from export.variants import Variant
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def bundles(
 ) -> list[Path]:
     folder = tmp_path_factory.mktemp("bundles")
     for checkpoint, name in ((student, "small"), (teacher, "large")):
-        export_bundle(checkpoint, folder / name)
+        export_bundle([Variant(checkpoint)], folder / name)
     return [folder / "small", folder / "large"]
 
 
@@ -115,7 +116,7 @@ def test_a_bundle_that_saw_the_classes_is_refused_by_its_card(
     table = read_table(drawn)
     seen = table.class_names()[:1]
     taught = dataclasses.replace(student, provenance={"trained_on": seen})
-    file = export_bundle(taught, tmp_path / "query").file
+    file = export_bundle([Variant(taught)], tmp_path / "query").encoders[0].file
     for path in (tmp_path / "query", file):
         with pytest.raises(PocketlensError, match=f"trained on 1 of the classes.*{seen[0]}"):
             refuse_seen(path, table)
@@ -206,7 +207,7 @@ def test_an_encoder_of_another_space_is_refused(
     (tmp_path / "teacher").mkdir()
     save_checkpoint(teacher, tmp_path / "teacher")
     space = dataclasses.replace(student.space, id="0" * 16)
-    export_bundle(dataclasses.replace(student, space=space), tmp_path / "other")
+    export_bundle([Variant(dataclasses.replace(student, space=space))], tmp_path / "other")
     code, _, error = run(
         capsys,
         "pareto",

@@ -1,0 +1,95 @@
+"""Check a bundle as it lies there: checksums, contracts, and golden vectors on this machine."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encoder.errors import PocketlensError
+from export.card import CARD, Card
+from export.runtime import QueryEncoder
+
+
+@dataclasses.dataclass(frozen=True)
+class Verified:
+    """Hold the lowest cosine of an encoder's vectors to the golden ones, and what it may be."""
+
+    file: str
+    pictures: int
+    min_cosine: float
+    least: float
+
+
+def verify_bundle(folder: Path) -> tuple[Verified, ...]:
+    """Check every byte of a bundle, and that each encoder makes its golden vectors.
+
+    Raises:
+        PocketlensError: naming the file and what is wrong with it.
+    """
+    card = Card.read(folder)
+    for listed in card.list_files():
+        listed.check(folder)
+    for entry in card.encoders:
+        _check_contract(folder, entry, card)
+    return tuple(_check_vectors(card))
+
+
+def _check_contract(folder: Path, entry: dict[str, Any], card: Card) -> None:
+    """Refuse an encoder file that says of itself what the card does not."""
+    file = folder / str(entry["file"])
+    contract = QueryEncoder(file).contract
+    said = {
+        "encoder": contract.encoder,
+        "input": contract.kind,
+        "size": contract.preprocess.size,
+        "precision": contract.precision,
+        "role": contract.role,
+    }
+    for name, value in said.items():
+        if entry.get(name) != value:
+            raise PocketlensError(
+                f"{file}: its {name} is {value!r}, and {CARD} says {entry.get(name)!r}"
+            )
+    if contract.space.to_json() != card.value.get("space"):
+        raise PocketlensError(f"{file}: of space {contract.space.id}, which {CARD} does not name")
+
+
+def _check_vectors(card: Card) -> Iterator[Verified]:
+    golden = card.value.get("golden")
+    if golden is None:
+        raise PocketlensError(f"{card.folder / CARD}: names no golden pictures to check against")
+    pictures = [card.folder / str(entry["file"]) for entry in golden["pictures"]]
+    unchecked = {str(entry["file"]) for entry in card.encoders}
+    for entry in golden["vectors"]:
+        if entry.get("of") is None:
+            continue
+        file = str(entry["of"])
+        if file not in unchecked:
+            raise PocketlensError(
+                f"{card.folder / CARD}: golden vectors of {file!r}, which it lacks"
+            )
+        unchecked.remove(file)
+        place = card.folder / str(entry["file"])
+        try:
+            expected = np.load(place, allow_pickle=False)
+            least = float(entry["min_cosine"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise PocketlensError(f"{place}: damaged ({error})") from None
+        encoder = QueryEncoder(card.folder / file)
+        found = np.stack([encoder.encode(picture) for picture in pictures])
+        if expected.shape != found.shape:
+            raise PocketlensError(
+                f"{place}: holds {list(expected.shape)} values, not {list(found.shape)}"
+            )
+        cosines = (found * expected).sum(axis=1)
+        worst = int(np.argmin(cosines))
+        if not cosines[worst] >= least:
+            raise PocketlensError(
+                f"{card.folder / file}: makes another vector of {pictures[worst].name} than the "
+                f"golden one: cosine {cosines[worst]:.6f} is below {least}"
+            )
+        yield Verified(file, len(pictures), float(cosines[worst]), least)
+    if unchecked:
+        raise PocketlensError(f"{card.folder / CARD}: no golden vectors of {min(unchecked)}")
