@@ -13,14 +13,16 @@ from encoder.atomic import new_folder, write_json
 from encoder.checkpoint import Alignment, Checkpoint
 from encoder.errors import PocketlensError
 from encoder.images import Source
-from encoder.preprocess import Pixels
+from encoder.preprocess import Pixels, prepare
 from encoder.progress import track
 from encoder.space import require_same_space
 from export.card import CARD, Listed
-from export.contract import FORMAT, Contract
+from export.contract import FORMAT, Contract, make_probe
 from export.front import IR_VERSION, OPSET
+from export.gate import GateReport, embed_exactly
 from export.golden import make_golden_images, write_golden_images
 from export.graph import build_model, export_network, to_bytes
+from export.int8 import Quantisation, digest_int8, make_int8
 from export.parity import Parity, embed_reference, gather_pictures, measure_parity
 from export.runtime import QueryEncoder
 from export.variants import Variant
@@ -28,7 +30,7 @@ from export.variants import Variant
 GOLDEN = "golden"
 # Another runtime's vectors of the golden pictures may be so far from ours: it rounds otherwise,
 # and decodes JPEG otherwise.
-TOLERANCE: dict[str, float] = {"fp32": 0.9999, "fp16": 0.9999}
+TOLERANCE: dict[str, float] = {"fp32": 0.9999, "fp16": 0.9999, "int8": 0.99}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Exported:
     file: Path
     contract: Contract
     parity: Parity
+    gate: GateReport | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +57,7 @@ def export_bundle(
     *,
     files: Sequence[Source] = (),
     teacher: Checkpoint | None = None,
+    quantisation: Quantisation | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Export encoders to a bundle folder once each graph agrees with PyTorch.
@@ -83,10 +87,16 @@ def export_bundle(
             key = (checkpoint.encoder, variant.kind)
             if key not in networks:
                 networks[key] = export_network(checkpoint, variant.kind)
+            network, gate = networks[key], None
             contract = describe_variant(variant, teacher, own_pictures)
-            model = to_bytes(build_model(networks[key], contract))
+            if variant.precision == "int8":
+                if quantisation is None:
+                    raise PocketlensError("int8 needs --data: images to calibrate and judge it on")
+                network, gate = make_int8(checkpoint, network, quantisation, teacher)
+                contract = _add_probe(contract, network)
+            model = to_bytes(build_model(network, contract))
             parity = measure_parity(model, checkpoint, pictures)
-            built.append((Exported(output / variant.file, contract, parity), model))
+            built.append((Exported(output / variant.file, contract, parity, gate), model))
             advance(1)
     with new_folder(output, marker=CARD, overwrite=overwrite) as folder:
         for exported, model in built:
@@ -128,6 +138,18 @@ def describe_variant(
     )
 
 
+def _add_probe(contract: Contract, network: onnx.ModelProto) -> Contract:
+    """Return the contract of a quantised network: its own digest, and the probe's vector."""
+    preprocess = contract.preprocess
+    cut = prepare(make_probe(), preprocess)
+    (vector,) = embed_exactly(network, cut[None], preprocess)
+    return dataclasses.replace(
+        contract,
+        encoder=digest_int8(network, preprocess),
+        probe=tuple(round(float(value), 5) for value in vector),
+    )
+
+
 def _list_classes(variants: Sequence[Variant]) -> list[str]:
     classes = (variant.checkpoint.provenance.get("trained_on", []) for variant in variants)
     return sorted({name for each in classes for name in each})
@@ -145,7 +167,7 @@ def _write_golden(folder: Path, files: list[str], teacher: Checkpoint | None) ->
         vectors.append({**dataclasses.asdict(Listed.of(folder, file)), **facts})
 
     for file in files:
-        encoder = QueryEncoder(folder / file)
+        encoder = QueryEncoder(folder / file, exact=True)
         found = [encoder.encode(place) for place in places]
         least = TOLERANCE[encoder.contract.precision]
         keep(Path(file).stem, found, of=file, min_cosine=least)
@@ -167,6 +189,7 @@ def _describe(folder: Path, exported: Exported) -> dict[str, Any]:
         "role": contract.role,
         "encoder": contract.encoder,
         "alignment": dict(contract.alignment) if contract.alignment else None,
+        "gate": exported.gate.to_json() if exported.gate else None,
         "parity": {
             "pictures": parity.pictures,
             "min_cosine": parity.min_cosine,

@@ -30,7 +30,7 @@ def export(
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="fp32, or fp16 weights. Repeatable.", show_default="fp32"),
+        typer.Option(help="fp32, fp16 weights, or int8. Repeatable.", show_default="fp32"),
     ] = None,
     kind: Annotated[
         list[str] | None,
@@ -39,6 +39,16 @@ def export(
             show_default="photo",
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Images that int8 is calibrated on, and judged by on other classes."),
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(help="Points of R@1 that int8 may lose, at the end of the interval.")
+    ] = 1.0,
+    min_cosine: Annotated[
+        float, typer.Option(help="Mean cosine to fp32 that int8 must keep.")
+    ] = 0.99,
     overwrite: Overwrite = False,
 ) -> None:
     """Export encoders to ONNX files of one bundle, checked."""
@@ -49,9 +59,12 @@ def export(
     from encoder.progress import report_set_aside
     from export.bundle import export_bundle
     from export.card import CARD
+    from export.gate import GateLimits
+    from export.int8 import plan_quantisation
     from export.variants import plan_variants
 
     check_output(bundle, marker=CARD, overwrite=overwrite, inputs=checkpoints)
+    limits = GateLimits(max_drop, min_cosine)
     files = read_table(images).sources() if images else []
     names = {folder.resolve().name: folder for folder in checkpoints}
     if len(names) < len(checkpoints):
@@ -62,11 +75,13 @@ def export(
         precisions=precision or ("fp32",),
         kinds=kind or ("photo",),
     )
+    first = variants[0].checkpoint
     done = export_bundle(
         variants,
         bundle,
         files=files,
         teacher=load_checkpoint(teacher) if teacher else None,
+        quantisation=plan_quantisation(data, first, limits) if data else None,
         overwrite=overwrite,
     )
     report_set_aside(done.quarantined)
@@ -77,7 +92,9 @@ def export(
             f"{each.parity.pictures} pictures: cosine at least {each.parity.min_cosine:.6f}"
             + (f"; mean cosine to the teacher {shown['mean_cosine']:.3f}" if shown else "")
         )
-    print(f"space {variants[0].checkpoint.space.id}")
+        if each.gate:
+            print(f"  {each.gate.tell()}")
+    print(f"space {first.space.id}")
 
 
 @app.command()
@@ -93,11 +110,14 @@ def inspect(
 @app.command()
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compute int8 exactly, where this CPU does not.")
+    ] = False,
 ) -> None:
     """Check a bundle's bytes, contracts and golden vectors on this machine."""
     from export.verify import verify_bundle
 
-    for each in verify_bundle(bundle):
+    for each in verify_bundle(bundle, exact=exact):
         print(
             f"{each.file}: cosine at least {each.min_cosine:.6f} on {each.pictures} golden "
             f"pictures (allowed: {each.least})"

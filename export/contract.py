@@ -5,14 +5,16 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
+import numpy as np
+
 from encoder.errors import PocketlensError
-from encoder.preprocess import Preprocess
+from encoder.preprocess import Pixels, Preprocess
 from encoder.space import EmbeddingSpace
 
 FORMAT = 1
 KEY = "pocketlens"
 Kind = Literal["photo", "pixels"]
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8"]
 # What the input of each kind is called.
 INPUTS: dict[str, str] = {"photo": "image", "pixels": "pixels"}
 OUTPUT = "embedding"
@@ -26,7 +28,8 @@ class Contract:
 
     Kind `photo` takes `image`, uint8 `[height, width, 3]` RGB of any size from 16 pixels, and
     gives `embedding`, float32 `[dim]` of unit length. Kind `pixels` takes `pixels`, float32
-    `[n, 3, size, size]`, RGB in 0..255 already cropped and resized, and gives `[n, dim]`.
+    `[n, 3, size, size]`, RGB in 0..255 already cropped and resized, and gives `[n, dim]`. `probe`,
+    of an int8 file, is the vector of `make_probe()`: CPUs that compute another are no use.
     """
 
     space: EmbeddingSpace
@@ -36,6 +39,7 @@ class Contract:
     role: str
     kind: Kind = "photo"
     alignment: Mapping[str, Any] | None = None
+    probe: tuple[float, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the contract as plain JSON values."""
@@ -50,6 +54,7 @@ class Contract:
             "role": self.role,
             "kind": self.kind,
             "alignment": dict(self.alignment) if self.alignment else None,
+            "probe": list(self.probe) if self.probe else None,
             "input": {
                 "name": INPUTS[self.kind],
                 "type": "uint8" if of_photo else "float32",
@@ -82,6 +87,7 @@ class Contract:
             role, kind = str(value["role"]), str(value["kind"])
             space, preprocess = value["space"], value["preprocess"]
             alignment = value["alignment"]
+            probe = tuple(map(float, value.get("probe") or ())) or None
         except (KeyError, TypeError, ValueError) as error:
             raise PocketlensError(f"{where}: its metadata is damaged ({error!r})") from None
         if kind not in INPUTS:
@@ -94,4 +100,12 @@ class Contract:
             role=role,
             kind=kind,  # type: ignore[arg-type]
             alignment=alignment,
+            probe=probe,
         )
+
+
+def make_probe() -> Pixels:
+    """Return a small picture of smooth colours, uint8 `[64, 80, 3]`, the same everywhere."""
+    y, x = np.mgrid[0:64, 0:80]
+    planes = (2 * x + y, x * y // 8 + 40, (x - 40) ** 2 // 6 + (y - 32) ** 2 // 4)
+    return np.stack([np.clip(plane, 0, 255) for plane in planes], axis=2).astype(np.uint8)

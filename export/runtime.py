@@ -13,9 +13,12 @@ from encoder.errors import PocketlensError
 from encoder.images import BoxedFile, Limits, decode_image
 from encoder.preprocess import Pixels, enlarge_tiny, prepare
 from export.card import find_encoder
-from export.contract import INPUTS, Contract
+from export.contract import INPUTS, Contract, make_probe
 
 Picture = Path | BoxedFile | str | bytes | Image.Image | NDArray[Any]
+
+# What rounds otherwise stays far above it; what saturates falls far below.
+_MIN_PROBE_COSINE = 0.98
 
 
 class QueryEncoder:
@@ -29,18 +32,24 @@ class QueryEncoder:
         precision: str | None = None,
         threads: int = 0,
         limits: Limits | None = None,
+        exact: bool = False,
         profile_prefix: str = "",
     ) -> None:
         """Open an encoder file, or of a bundle folder the first encoder that is as asked.
 
-        `threads` 0 uses every core. Raises `PocketlensError` when the file is missing, damaged,
-        or not an encoder of ours.
+        `threads` 0 uses every core. Where the products of int8 saturate (x86 CPUs without 8-bit
+        dot products), `exact` computes them rightly, as slowly as fp32 without its optimisations.
+        Raises `PocketlensError` when the file is missing, damaged, not an encoder of ours, or one
+        that this CPU computes wrongly.
         """
         self.file = find_encoder(Path(path), size=size, precision=precision)
         self.limits = limits
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        if exact:
+            level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.graph_optimization_level = level
         if profile_prefix:
             options.enable_profiling = True
             options.profile_file_prefix = profile_prefix
@@ -53,6 +62,16 @@ class QueryEncoder:
             raise PocketlensError(f"{self.file}: ONNX Runtime cannot open it ({reason})") from None
         metadata = self.session.get_modelmeta().custom_metadata_map
         self.contract = Contract.from_metadata(metadata, str(self.file))
+        if self.contract.probe is not None and not profile_prefix:
+            self._refuse_saturation(np.array(self.contract.probe, np.float32))
+
+    def _refuse_saturation(self, expected: NDArray[np.float32]) -> None:
+        cosine = float(self.embed(make_probe()) @ expected)
+        if not cosine >= _MIN_PROBE_COSINE:
+            raise PocketlensError(
+                f"{self.file}: this CPU computes its 8-bit products wrongly (they saturate; cosine "
+                f"{cosine:.3f} to what they should be); use an fp32 or fp16 encoder here"
+            )
 
     def encode(self, picture: Picture) -> NDArray[np.float32]:
         """Encode a file (or part), its bytes, a PIL image or RGB pixels to a unit vector `[dim]`.

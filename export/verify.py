@@ -22,8 +22,10 @@ class Verified:
     least: float
 
 
-def verify_bundle(folder: Path) -> tuple[Verified, ...]:
+def verify_bundle(folder: Path, *, exact: bool = False) -> tuple[Verified, ...]:
     """Check every byte of a bundle, and that each encoder makes its golden vectors.
+
+    With `exact` the 8-bit products of int8 are computed exactly, where this CPU does not.
 
     Raises:
         PocketlensError: naming the file and what is wrong with it.
@@ -32,14 +34,14 @@ def verify_bundle(folder: Path) -> tuple[Verified, ...]:
     for listed in card.list_files():
         listed.check(folder)
     for entry in card.encoders:
-        _check_contract(folder, entry, card)
-    return tuple(_check_vectors(card))
+        _check_contract(folder, entry, card, exact=exact)
+    return tuple(_check_vectors(card, exact=exact))
 
 
-def _check_contract(folder: Path, entry: dict[str, Any], card: Card) -> None:
+def _check_contract(folder: Path, entry: dict[str, Any], card: Card, *, exact: bool) -> None:
     """Refuse an encoder file that says of itself what the card does not."""
     file = folder / str(entry["file"])
-    contract = QueryEncoder(file).contract
+    contract = QueryEncoder(file, exact=exact).contract
     said = {
         "encoder": contract.encoder,
         "input": contract.kind,
@@ -56,7 +58,7 @@ def _check_contract(folder: Path, entry: dict[str, Any], card: Card) -> None:
         raise PocketlensError(f"{file}: of space {contract.space.id}, which {CARD} does not name")
 
 
-def _check_vectors(card: Card) -> Iterator[Verified]:
+def _check_vectors(card: Card, *, exact: bool) -> Iterator[Verified]:
     golden = card.value.get("golden")
     if golden is None:
         raise PocketlensError(f"{card.folder / CARD}: names no golden pictures to check against")
@@ -77,7 +79,7 @@ def _check_vectors(card: Card) -> Iterator[Verified]:
             least = float(entry["min_cosine"])
         except (KeyError, TypeError, ValueError) as error:
             raise PocketlensError(f"{place}: damaged ({error})") from None
-        encoder = QueryEncoder(card.folder / file)
+        encoder = QueryEncoder(card.folder / file, exact=exact)
         found = np.stack([encoder.encode(picture) for picture in pictures])
         if expected.shape != found.shape:
             raise PocketlensError(
