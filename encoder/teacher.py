@@ -61,7 +61,7 @@ class TeacherRecipe:
     A `small_share` of the steps, drawn at random, runs at `small_size` (0 for none): a quarter of
     the pixels takes a quarter of the time, and a space that is learnt at both sizes is nearer to
     what a student of the small size can reach. `centred` moves the finished embedding so that its
-    mean is zero and its signs are codes.
+    mean is zero and its signs are codes; `whitening` then evens its directions out, 0 to 1.
     """
 
     architecture: Architecture = Architecture()
@@ -79,6 +79,7 @@ class TeacherRecipe:
     views: ViewRecipe = ViewRecipe(mix_alpha=0.0)
     weights: str = ""
     centred: bool = True
+    whitening: float = 0.35
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -89,6 +90,8 @@ class TeacherRecipe:
             )
         check_positive("proxy_factor", self.proxy_factor)
         check_seed(self.seed)
+        if not 0 <= self.whitening <= 1:
+            raise PocketlensError(f"--whiten {self.whitening} is not in 0..1")
         _ = self.preprocess  # refuses what it cannot do
         if self.loss.class_share < 1 and self.optimisation.optimiser == "sgd":
             raise PocketlensError("--class-share below 1 needs --optimiser adamw")
@@ -180,7 +183,9 @@ def train_teacher(
         architecture = recipe.architecture
         if recipe.centred:
             files = [chosen.images.files[position] for position in chosen.positions]
-            architecture = centre_projection(model, architecture, preprocess, files)
+            architecture = centre_projection(
+                model, architecture, preprocess, files, whitening=recipe.whitening
+            )
         checkpoint = _mint(model, architecture, preprocess, provenance)
         with new_folder(output, marker=CONFIG, overwrite=overwrite) as folder:
             shutil.copyfile(state.log, folder / METRICS)

@@ -121,6 +121,10 @@ def train_teacher(
     centre: Annotated[
         bool, typer.Option(help="Move the finished embedding so that its signs are codes.")
     ] = True,
+    whiten: Annotated[
+        float,
+        typer.Option(help="How far a centred embedding's directions are made alike, 0 to 1."),
+    ] = 0.35,
     guide: Annotated[
         Path | None, typer.Option(help="Folder of a master of these images, to be guided by.")
     ] = None,
@@ -209,6 +213,7 @@ def train_teacher(
         views=forget_colour(views) if any_colour else views,
         weights=str(weights) if weights else "",
         centred=centre,
+        whitening=whiten,
         seed=seed,
     )
     if folds:

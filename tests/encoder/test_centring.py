@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from program import run, succeed
 
 from encoder import centring
@@ -40,6 +41,45 @@ def test_the_mean_of_a_teacher_is_zero_unless_asked_otherwise(
     succeed(capsys, "distill", centred, drawn, student, "--size", 32, "--epochs", 1, "--keep", 0.2)
     assert load_checkpoint(student).architecture.bias
     assert run(capsys, "export", student, tmp_path / "bundle")[0] == 0
+
+
+@pytest.mark.parametrize("whitening", [0.25, 1.0])
+def test_whitening_scales_each_direction_by_a_power_of_its_variance(whitening: float) -> None:
+    """Against the definition, direction by direction; the axes stay where they were."""
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    spread = np.array([9.0, 4.0, 2.0, 1.0, 0.5, 0.1])
+    vectors = rng.standard_normal((4000, 6)) * spread @ turn.T
+    vectors -= vectors.mean(axis=0)
+    matrix = centring.whiten_symmetrically(vectors, whitening)
+    np.testing.assert_allclose(matrix, matrix.T, atol=1e-9)
+    before = np.linalg.svd(vectors, compute_uv=False) ** 2 / len(vectors)
+    expected = before * (before + 0.1 * before.mean()) ** -whitening
+    after = np.sort(np.linalg.eigvalsh(matrix @ (vectors.T @ vectors / len(vectors)) @ matrix.T))
+    np.testing.assert_allclose(after[::-1], expected * before.sum() / expected.sum(), rtol=1e-6)
+    np.testing.assert_allclose(centring.whiten_symmetrically(vectors, 0.0), np.eye(6), atol=1e-9)
+
+
+def test_a_teacher_is_whitened_where_images_are_enough(
+    drawn: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = read_folder(drawn).sources() * 2
+    weights = []
+    for whitening in (0.0, 0.5):
+        for count in (len(files), 8):
+            teacher = load_checkpoint(saved / "teacher")
+            centring.centre_projection(
+                teacher.model,
+                teacher.architecture,
+                teacher.preprocess,
+                files[:count],
+                whitening=whitening,
+            )
+            weights.append(teacher.model.projection.weight.detach().clone())
+    plain, few, whitened, too_few = weights
+    assert len(files) > len(plain) > 8
+    assert torch.equal(plain, few) and torch.equal(plain, too_few)
+    assert not torch.allclose(plain, whitened, rtol=0.01)
 
 
 def test_of_very_many_images_a_part_is_looked_at(
