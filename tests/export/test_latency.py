@@ -1,7 +1,5 @@
 from pathlib import Path
 
-import pytest
-
 from encoder.checkpoint import Checkpoint
 from export.bundle import export_bundle
 from export.golden import make_camera_photo
@@ -37,7 +35,5 @@ def test_every_stage_is_timed_for_every_number_of_threads(
 def test_without_an_index_no_search_is_shown(student: Checkpoint, tmp_path: Path) -> None:
     file = export_bundle([Variant(student)], tmp_path / "query").encoders[0].file
     (entry,) = measure_latency(file, make_camera_photo(64, 64), threads=[1], rounds=2, warm_up=0)
-    assert "search" not in entry.p50_ms
-    assert entry.p50_ms["total"] == pytest.approx(
-        sum(value for name, value in entry.p50_ms.items() if name != "total"), rel=0.5
-    )
+    assert set(entry.p50_ms) == {"decode", "resize", "network", "total"}
+    assert min(entry.p50_ms.values()) > 0
