@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from encoder.embed import embed_all
@@ -24,11 +23,10 @@ from encoder.inference import prepare_network
 from encoder.model import Architecture, EmbeddingModel
 from encoder.preprocess import Preprocess
 from encoder.progress import track
+from encoder.whitening import whiten_symmetrically
 
 # Enough for a mean: its error is a hundredth of the spread of the images.
 _ENOUGH = 10_000
-# Added to each direction's variance, as a share of their mean: small ones are mostly noise.
-_SHRINKAGE = 0.1
 
 
 def centre_projection(
@@ -59,16 +57,3 @@ def centre_projection(
     bias = torch.from_numpy(-weight @ mean).to(model.projection.weight)
     model.projection.bias = nn.Parameter(bias)
     return dataclasses.replace(architecture, bias=True)
-
-
-def whiten_symmetrically(centred: NDArray[np.float64], whitening: float) -> NDArray[np.float64]:
-    """Return the symmetric matrix `[dim, dim]` that whitens centred vectors `[n, dim]` in part.
-
-    Its scale is such that it keeps the mean variance.
-    """
-    variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
-    floor = _SHRINKAGE * max(float(variances.mean()), 1e-12)
-    scale = (np.maximum(variances, 0) + floor) ** (-whitening / 2)
-    kept = np.sqrt(variances.mean() / max(float((scale**2 * variances).mean()), 1e-12))
-    found: NDArray[np.float64] = (directions * (kept * scale)) @ directions.T
-    return found

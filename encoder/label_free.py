@@ -6,13 +6,11 @@ retrieval: the benefit of PCA and whitening"). Whoever has no labels distils fro
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from encoder.atomic import new_folder
 from encoder.backbones import input_statistics
@@ -29,6 +27,7 @@ from encoder.space import mint_space
 from encoder.teacher import start_model
 from encoder.training import seed_everything
 from encoder.unlabelled_images import training_images
+from encoder.whitening import Moments, gather_moments, whiten
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,46 +117,6 @@ def _refuse_few(table: ImageTable, count: int, dim: int) -> None:
             f"{table.root}: {count} images to learn from are too few for --dim {dim}; give more, "
             "or a smaller --dim (test images are left out: --test-share)"
         )
-
-
-@dataclasses.dataclass
-class Moments:
-    """Hold the count, sum `[width]` and products `[width, width]` of features seen so far."""
-
-    count: int
-    total: NDArray[np.float64]
-    products: NDArray[np.float64]
-
-
-def gather_moments(batches: Iterable[Vectors], width: int) -> Moments:
-    """Return the moments of features `[n, width]` that come in batches; memory does not grow."""
-    moments = Moments(0, np.zeros(width), np.zeros((width, width)))
-    for batch in batches:
-        exact = batch.astype(np.float64)
-        moments.count += len(exact)
-        moments.total += exact.sum(axis=0)
-        moments.products += exact.T @ exact
-    return moments
-
-
-def whiten(
-    moments: Moments, dim: int, whitening: float, shrinkage: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the weight `[dim, width]` and bias `[dim]` of PCA with whitening.
-
-    The directions of most variance come first, so a prefix of the vectors is the PCA of fewer
-    dimensions. Each direction's sign is such that its largest weight is positive.
-    """
-    mean = moments.total / moments.count
-    covariance = moments.products / moments.count - np.outer(mean, mean)
-    variances, directions = np.linalg.eigh(covariance)
-    kept = np.argsort(variances)[::-1][:dim]
-    variances, directions = np.maximum(variances[kept], 0), directions[:, kept]
-    largest = directions[np.abs(directions).argmax(axis=0), np.arange(len(kept))]
-    floor = shrinkage * np.trace(covariance) / len(covariance)
-    scale = (variances + max(floor, 1e-12)) ** (-whitening / 2)
-    weight = (directions * np.sign(largest) * scale).T
-    return weight.astype(np.float32), (-weight @ mean).astype(np.float32)
 
 
 def _measure(

@@ -6,7 +6,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from encoder.embed import Quarantined, embed_all
 from encoder.errors import PocketlensError
 from encoder.evaluation.metrics import measure_retrieval
 from encoder.guide import Guide, check_guide
+from encoder.head_start import HeadStart, start_projection, start_proxies
 from encoder.inference import choose_device, prepare_network
 from encoder.losses.guided import guidance_loss
 from encoder.losses.supervised import LossRecipe, build_loss
@@ -49,7 +50,7 @@ from encoder.training import (
     run_training,
     seed_everything,
 )
-from encoder.training_state import StateFolder, identify, open_state
+from encoder.training_state import StateFolder, identify, is_begun, open_state
 from encoder.view_cutter import ViewCutter, divide_views
 from encoder.views import ViewRecipe, sample_views
 
@@ -60,7 +61,9 @@ class TeacherRecipe:
 
     A `small_share` of the steps, drawn at random, runs at `small_size` (0 for none): a quarter of
     the pixels takes a quarter of the time, and a space that is learnt at both sizes is nearer to
-    what a student of the small size can reach. `centred` moves the finished embedding so that its
+    what a student of the small size can reach. `start` says whether projection and proxies start
+    at the principal directions of the training images' features and at the classes' means, where
+    the images are enough for it, or at random. `centred` moves the finished embedding so that its
     mean is zero and its signs are codes; `whitening` then evens its directions out, 0 to 1.
     """
 
@@ -78,6 +81,7 @@ class TeacherRecipe:
     proxy_factor: float = 10.0
     views: ViewRecipe = ViewRecipe(mix_alpha=0.0)
     weights: str = ""
+    start: HeadStart = "features"
     centred: bool = True
     whitening: float = 0.35
     seed: int = 0
@@ -90,6 +94,8 @@ class TeacherRecipe:
             )
         check_positive("proxy_factor", self.proxy_factor)
         check_seed(self.seed)
+        if self.start not in get_args(HeadStart):
+            raise PocketlensError(f"--start {self.start!r} is not features or random")
         if not 0 <= self.whitening <= 1:
             raise PocketlensError(f"--whiten {self.whitening} is not in 0..1")
         _ = self.preprocess  # refuses what it cannot do
@@ -161,6 +167,9 @@ def train_teacher(
         check_guide(guide, training)
     if recipe.optimisation.patience and not has_pair(table.split("val").labels()):
         raise PocketlensError("--patience needs a validation class with two images")
+    if recipe.start == "features":
+        with_bias = dataclasses.replace(recipe.architecture, bias=True)
+        recipe = dataclasses.replace(recipe, architecture=with_bias)
     model = start_model(recipe.architecture, recipe.weights)
     if device.type == "cpu":
         torch.set_num_threads(count_cores())
@@ -178,11 +187,14 @@ def train_teacher(
             guide.check_covers(chosen.positions)
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         judge = functools.partial(_validate, preprocess, recipe, table.split("val"))
-        _optimise(model, chosen, preprocess, recipe, judge, state, guide, tensorboard)
+        files = [chosen.images.files[position] for position in chosen.positions]
+        means = None
+        if recipe.start == "features" and not is_begun(state):
+            means = start_projection(model, recipe.architecture, preprocess, files, chosen.targets)
+        _optimise(model, chosen, preprocess, recipe, judge, state, guide, means, tensorboard)
         model = model.cpu().eval()
         architecture = recipe.architecture
         if recipe.centred:
-            files = [chosen.images.files[position] for position in chosen.positions]
             architecture = centre_projection(
                 model, architecture, preprocess, files, whitening=recipe.whitening
             )
@@ -223,11 +235,14 @@ def _optimise(
     judge: Callable[[nn.Module], dict[str, float]],
     state: StateFolder,
     guide: Guide | None,
+    means: Tensor | None,
     tensorboard: Path | None,
 ) -> None:
     device = next(model.parameters()).device
     bfloat16 = recipe.optimisation.precision == "bf16"
     loss = build_loss(recipe.loss, chosen.classes, recipe.architecture.dim).to(device)
+    if means is not None:
+        start_proxies(loss, means.to(device))
     batch = min(recipe.batch, chosen.classes * recipe.images_per_class)
     batches = ClassBalancedBatches(chosen.targets, batch, recipe.images_per_class, recipe.seed)
     steps, steps_per_pass = count_steps(len(chosen.positions), batch, recipe.optimisation)

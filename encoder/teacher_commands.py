@@ -118,6 +118,12 @@ def train_teacher(
         int, typer.Option(help="Size of the coming student, taught along; 0 for none. Saves time.")
     ] = 0,
     small_share: Annotated[float, typer.Option(help="Share of the steps at that size.")] = 0.5,
+    start: Annotated[
+        str,
+        typer.Option(
+            help="Where projection and proxies start: at what features already tell, or random."
+        ),
+    ] = "features",
     centre: Annotated[
         bool, typer.Option(help="Move the finished embedding so that its signs are codes.")
     ] = True,
@@ -212,6 +218,7 @@ def train_teacher(
         crop=crop,
         views=forget_colour(views) if any_colour else views,
         weights=str(weights) if weights else "",
+        start=start,  # type: ignore[arg-type]
         centred=centre,
         whitening=whiten,
         seed=seed,

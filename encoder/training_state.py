@@ -88,6 +88,11 @@ def drop_state(output: Path) -> None:
     _clear(output.with_name(f"{output.name}.state"))
 
 
+def is_begun(folder: StateFolder) -> bool:
+    """Return whether there is a state to go on from."""
+    return (folder.path / _STATE).exists()
+
+
 def mark_started(folder: StateFolder) -> None:
     """Make the folder one to go on from, for work whose parts have states of their own."""
     write_json(folder.path / _STATE, {"format": FORMAT, "identity": folder.identity})

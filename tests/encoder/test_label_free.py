@@ -11,8 +11,9 @@ from encoder.checkpoint import load_checkpoint
 from encoder.embed import embed_all
 from encoder.errors import PocketlensError
 from encoder.inference import prepare_inference
-from encoder.label_free import LabelFreeRecipe, gather_moments, whiten
+from encoder.label_free import LabelFreeRecipe
 from encoder.model import Architecture
+from encoder.whitening import gather_moments, whiten
 
 
 def make_features() -> np.ndarray:
