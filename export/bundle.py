@@ -78,6 +78,12 @@ def export_bundle(
     )
     if teacher is not None and not own_pictures:
         raise PocketlensError("--teacher needs --images: pictures to show the alignment on")
+    if quantisation is None and any(variant.precision == "int8" for variant in variants):
+        raise PocketlensError("int8 needs --data: images to calibrate and judge it on")
+    alignments = {
+        each.encoder: _align(each, teacher, own_pictures) if teacher else each.alignment
+        for each in {v.checkpoint.encoder: v.checkpoint for v in variants}.values()
+    }
     pictures = make_golden_images() | own_pictures
     built: list[tuple[Exported, bytes]] = []
     networks: dict[tuple[str, str], onnx.ModelProto] = {}
@@ -88,10 +94,9 @@ def export_bundle(
             if key not in networks:
                 networks[key] = export_network(checkpoint, variant.kind)
             network, gate = networks[key], None
-            contract = describe_variant(variant, teacher, own_pictures)
+            contract = describe_variant(variant, alignments[checkpoint.encoder])
             if variant.precision == "int8":
-                if quantisation is None:
-                    raise PocketlensError("int8 needs --data: images to calibrate and judge it on")
+                assert quantisation is not None
                 network, gate = make_int8(checkpoint, network, quantisation, teacher)
                 contract = _add_probe(contract, network)
             model = to_bytes(build_model(network, contract))
@@ -115,18 +120,17 @@ def export_bundle(
     return Bundle(tuple(exported for exported, _ in built), quarantined)
 
 
-def describe_variant(
-    variant: Variant, teacher: Checkpoint | None, pictures: dict[str, Pixels]
-) -> Contract:
-    """Return what an encoder file says of itself; the alignment is measured where there is one."""
+def _align(checkpoint: Checkpoint, teacher: Checkpoint, pictures: dict[str, Pixels]) -> Alignment:
+    own, reference = (
+        np.stack([embed_reference(each, picture) for picture in pictures.values()])
+        for each in (checkpoint, teacher)
+    )
+    return Alignment.measure(own, reference, teacher.encoder)
+
+
+def describe_variant(variant: Variant, alignment: Alignment | None) -> Contract:
+    """Return what an encoder file says of itself."""
     checkpoint = variant.checkpoint
-    alignment = checkpoint.alignment
-    if teacher is not None:
-        own, reference = (
-            np.stack([embed_reference(each, picture) for picture in pictures.values()])
-            for each in (checkpoint, teacher)
-        )
-        alignment = Alignment.measure(own, reference, teacher.encoder)
     return Contract(
         space=checkpoint.space,
         encoder=checkpoint.encoder_at(variant.precision),

@@ -9,13 +9,13 @@ import onnx
 from numpy.typing import NDArray
 
 from encoder.checkpoint import Checkpoint
-from encoder.datasets.splits import known_split, read_table, split_classes
 from encoder.datasets.table import ImageTable
 from encoder.errors import BadImageError, PocketlensError
 from encoder.evaluate import encode_images
 from encoder.images import Source, decode_image
 from encoder.preprocess import Preprocess, prepare
 from encoder.space import digest_encoder, digest_tensors
+from encoder.training_options import divide_known
 from encoder.unlabelled_images import training_images
 from export.gate import GateLimits, GateReport, GateSet, quantise_gated
 from export.quantise import Quantiser
@@ -45,10 +45,7 @@ def plan_quantisation(data: Path, checkpoint: Checkpoint, limits: GateLimits) ->
     Raises:
         PocketlensError: when the data cannot be read, or has nothing but test images.
     """
-    table = read_table(data)
-    known = set(checkpoint.provenance.get("trained_on", []))
-    if known & set(table.class_names()):
-        table = split_classes(table, known_split(checkpoint.provenance))
+    table = divide_known(data, checkpoint)
     training = training_images(table, with_validation=False)
     validation = table.split("val")
     if len(validation):
@@ -79,13 +76,14 @@ def make_int8(
             f"calibrate int8 on; give at least {_FEWEST}"
         )
     asked = _draw(settings.asked, ASKED, rng)
-    questions = GateSet(read_cut(asked.sources(), preprocess)[0], preprocess, split=settings.split)
+    cut, read = read_cut(asked.sources(), preprocess)
+    questions = GateSet(cut, preprocess, split=settings.split)
     if any(row.label for row in asked.rows):
         by = teacher or checkpoint
         database, _ = encode_images(by, by.preprocess, table=asked, precision="fp32")
-        cut, read = read_cut(asked.select(database.positions).sources(), preprocess)
-        if len(read) == len(database.positions):
-            questions = GateSet(cut, preprocess, database, settings.split)
+        both = np.isin(read, database.positions)
+        if both.sum() == len(database.positions):
+            questions = GateSet(cut[both], preprocess, database, settings.split)
     if len(questions.images) < _FEWEST:
         raise PocketlensError(
             f"{settings.asked.root}: {len(questions.images)} readable images are too few to judge "
