@@ -38,7 +38,7 @@ from encoder.preprocess import Pixels
 FULL = {
     "cars": "--size 224 --epochs 12 --lr 1e-4 --pooling gem --any-colour --interpolation bicubic "
     "--nested 128 --nested 256",
-    "cub": "--size 224 --epochs 3 --lr 5e-5 --head-factor 12 --proxy-factor 40 "
+    "cub": "--size 224 --epochs 3 --lr 5e-5 "
     "--trunk tf_efficientnet_lite0+tf_efficientnet_lite1+tf_efficientnet_lite2 "
     "--interpolation bicubic --nested 128 --nested 256",
 }
