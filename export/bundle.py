@@ -18,12 +18,17 @@ from encoder.progress import track
 from encoder.space import require_same_space
 from export.card import CARD, Listed
 from export.contract import FORMAT, Contract, make_probe
-from export.front import IR_VERSION, OPSET
 from export.gate import GateReport, embed_exactly
 from export.golden import make_golden_images, write_golden_images
 from export.graph import build_model, export_network, to_bytes
 from export.int8 import Quantisation, digest_int8, make_int8
-from export.parity import Parity, embed_reference, gather_pictures, measure_parity
+from export.parity import (
+    MIN_COSINE_OF_FORM,
+    Parity,
+    embed_reference,
+    gather_pictures,
+    measure_parity,
+)
 from export.runtime import QueryEncoder
 from export.variants import Variant
 
@@ -39,6 +44,7 @@ class Exported:
 
     file: Path
     contract: Contract
+    opset: int
     parity: Parity
     gate: GateReport | None = None
 
@@ -86,22 +92,26 @@ def export_bundle(
     }
     pictures = make_golden_images() | own_pictures
     built: list[tuple[Exported, bytes]] = []
-    networks: dict[tuple[str, str], onnx.ModelProto] = {}
+    networks: dict[str, onnx.ModelProto] = {}
+    in_int8: dict[str, tuple[onnx.ModelProto, GateReport]] = {}
     with track("exporting", len(variants)) as advance:
         for variant in variants:
             checkpoint = variant.checkpoint
-            key = (checkpoint.encoder, variant.kind)
+            key = checkpoint.encoder
             if key not in networks:
-                networks[key] = export_network(checkpoint, variant.kind)
+                networks[key] = export_network(checkpoint)
             network, gate = networks[key], None
-            contract = describe_variant(variant, alignments[checkpoint.encoder])
+            contract = describe_variant(variant, alignments[key])
             if variant.precision == "int8":
                 assert quantisation is not None
-                network, gate = make_int8(checkpoint, network, quantisation, teacher)
+                if key not in in_int8:
+                    in_int8[key] = make_int8(checkpoint, network, quantisation, teacher)
+                network, gate = in_int8[key]
                 contract = _add_probe(contract, network)
-            model = to_bytes(build_model(network, contract))
+            model = to_bytes(build_model(network, contract, variant.opset))
             parity = measure_parity(model, checkpoint, pictures)
-            built.append((Exported(output / variant.file, contract, parity, gate), model))
+            file = output / variant.file
+            built.append((Exported(file, contract, variant.opset, parity, gate), model))
             advance(1)
     with new_folder(output, marker=CARD, overwrite=overwrite) as folder:
         for exported, model in built:
@@ -111,8 +121,6 @@ def export_bundle(
             "format": FORMAT,
             "space": variants[0].checkpoint.space.to_json(),
             "trained_on": _list_classes(variants),
-            "opset": OPSET,
-            "ir_version": IR_VERSION,
             "encoders": [_describe(folder, exported) for exported, _ in built],
             "golden": golden,
         }
@@ -138,6 +146,8 @@ def describe_variant(variant: Variant, alignment: Alignment | None) -> Contract:
         precision=variant.precision,
         role=checkpoint.kind,
         kind=variant.kind,
+        form=variant.form,
+        prefix=variant.prefix,
         alignment=dataclasses.asdict(alignment) if alignment else None,
     )
 
@@ -165,15 +175,17 @@ def _write_golden(folder: Path, files: list[str], teacher: Checkpoint | None) ->
     places = [folder / GOLDEN / name for name in names]
     vectors = []
 
-    def keep(stem: str, found: Sequence[NDArray[np.float32]], **facts: Any) -> None:
-        file = f"{GOLDEN}/{stem}.npy"
-        np.save(folder / file, np.stack(found).astype("<f4"), allow_pickle=False)
+    def keep(stem: str, found: Sequence[NDArray[Any]], **facts: Any) -> None:
+        file, values = f"{GOLDEN}/{stem}.npy", np.stack(found)
+        little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+        np.save(folder / file, little, allow_pickle=False)
         vectors.append({**dataclasses.asdict(Listed.of(folder, file)), **facts})
 
     for file in files:
         encoder = QueryEncoder(folder / file, exact=True)
         found = [encoder.encode(place) for place in places]
-        least = TOLERANCE[encoder.contract.precision]
+        contract = encoder.contract
+        least = min(TOLERANCE[contract.precision], MIN_COSINE_OF_FORM[contract.form])
         keep(Path(file).stem, found, of=file, min_cosine=least)
     if teacher is not None:
         read, _ = gather_pictures(places, teacher.preprocess)
@@ -188,11 +200,13 @@ def _describe(folder: Path, exported: Exported) -> dict[str, Any]:
         **dataclasses.asdict(Listed.of(folder, exported.file.name)),
         "input": contract.kind,
         "size": contract.preprocess.size,
-        "dim": contract.space.dim,
+        "dim": contract.dim,
+        "form": contract.form,
         "precision": contract.precision,
         "role": contract.role,
         "encoder": contract.encoder,
         "alignment": dict(contract.alignment) if contract.alignment else None,
+        "opset": exported.opset,
         "gate": exported.gate.to_json() if exported.gate else None,
         "parity": {
             "pictures": parity.pictures,

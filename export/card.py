@@ -89,7 +89,14 @@ class Card:
         return found
 
 
-def find_encoder(path: Path, *, size: int | None = None, precision: str | None = None) -> Path:
+def find_encoder(
+    path: Path,
+    *,
+    size: int | None = None,
+    precision: str | None = None,
+    form: str | None = None,
+    dim: int | None = None,
+) -> Path:
     """Return the encoder file that `path` is, or the first of its bundle that is as asked.
 
     Raises:
@@ -102,14 +109,15 @@ def find_encoder(path: Path, *, size: int | None = None, precision: str | None =
     if not (path / CARD).exists() and (path / "config.json").exists():
         raise PocketlensError(f"{path}: a checkpoint; export it: cli export {path} BUNDLE")
     card = Card.read(path)
+    wanted = {"size": size, "precision": precision, "form": form, "dim": dim}
     for entry in card.encoders:
-        if size in (None, entry.get("size")) and precision in (None, entry.get("precision")):
+        if all(value in (None, entry.get(name)) for name, value in wanted.items()):
             file = path / str(entry["file"])
             if not file.is_file():
                 raise PocketlensError(
                     f"{file}: listed in {CARD} but missing; export the bundle again"
                 )
             return file
-    asked = " ".join(str(value) for value in (size, precision) if value is not None)
+    asked = " ".join(str(value) for value in wanted.values() if value is not None)
     held = ", ".join(str(entry["file"]) for entry in card.encoders)
     raise PocketlensError(f"{path}: holds no encoder of {asked}; it holds {held}")

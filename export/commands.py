@@ -39,6 +39,21 @@ def export(
             show_default="photo",
         ),
     ] = None,
+    form: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="float, int8 or binary (a bit for each component) vectors out. Repeatable.",
+            show_default="float",
+        ),
+    ] = None,
+    dim: Annotated[
+        list[int] | None,
+        typer.Option(help="Give only so many dimensions (prefix). Repeatable.", show_default="all"),
+    ] = None,
+    opset: Annotated[int, typer.Option(help="Of kind photo: 18 to 21.")] = 18,
+    pixels_opset: Annotated[
+        int, typer.Option(help="Of kind pixels: from 13, for old runtimes, to 21.")
+    ] = 18,
     data: Annotated[
         Path | None,
         typer.Option(help="Images that int8 is calibrated on, and judged by on other classes."),
@@ -74,6 +89,10 @@ def export(
         sizes=size or (),
         precisions=precision or ("fp32",),
         kinds=kind or ("photo",),
+        forms=form or ("float",),
+        dims=dim or (),
+        opset=opset,
+        pixels_opset=pixels_opset,
     )
     first = variants[0].checkpoint
     done = export_bundle(

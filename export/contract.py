@@ -10,6 +10,7 @@ import numpy as np
 from encoder.errors import PocketlensError
 from encoder.preprocess import Pixels, Preprocess
 from encoder.space import EmbeddingSpace
+from export.forms import OUTPUTS, Form, count_values
 
 FORMAT = 1
 KEY = "pocketlens"
@@ -17,9 +18,9 @@ Kind = Literal["photo", "pixels"]
 Precision = Literal["fp32", "fp16", "int8"]
 # What the input of each kind is called.
 INPUTS: dict[str, str] = {"photo": "image", "pixels": "pixels"}
-OUTPUT = "embedding"
-# Names of the nodes before the network, so that their time can be told apart.
+# Names of the nodes before and behind the network, so that their time can be told apart.
 PREPROCESS_PREFIX = "preprocess/"
+POSTPROCESS_PREFIX = "postprocess/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +28,11 @@ class Contract:
     """Describe one encoder file: its space, identity, input and how near it is to its teacher.
 
     Kind `photo` takes `image`, uint8 `[height, width, 3]` RGB of any size from 16 pixels, and
-    gives `embedding`, float32 `[dim]` of unit length. Kind `pixels` takes `pixels`, float32
-    `[n, 3, size, size]`, RGB in 0..255 already cropped and resized, and gives `[n, dim]`. `probe`,
-    of an int8 file, is the vector of `make_probe()`: CPUs that compute another are no use.
+    gives one vector. Kind `pixels` takes `pixels`, float32 `[n, 3, size, size]`, RGB in 0..255
+    already cropped and resized, and gives `[n, …]`. Form `float` gives `embedding`, float32 `[dim]`
+    of unit length; the others give `code` (`export.forms`). `prefix` is how many of the space's
+    dimensions are given, where not all are. `probe`, of a network in int8, is the output for
+    `make_probe()`, as a unit vector: CPUs that compute another are no use.
     """
 
     space: EmbeddingSpace
@@ -40,10 +43,35 @@ class Contract:
     kind: Kind = "photo"
     alignment: Mapping[str, Any] | None = None
     probe: tuple[float, ...] | None = None
+    form: Form = "float"
+    prefix: int | None = None
+
+    @property
+    def dim(self) -> int:
+        """Return how many dimensions the output stands for."""
+        return self.prefix or self.space.dim
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether the output is a vector of the space as it is: float, all dimensions."""
+        return self.form == "float" and self.dim == self.space.dim
+
+    def require_whole(self, where: str) -> None:
+        """Refuse an encoder of codes or prefixes where vectors of the space are needed.
+
+        Raises:
+            PocketlensError: naming the file, which is `where`.
+        """
+        if not self.is_whole:
+            raise PocketlensError(
+                f"{where}: gives {self.dim}-d {self.form}; take one that gives float vectors of "
+                f"all {self.space.dim} dimensions"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the contract as plain JSON values."""
-        size, dim = self.preprocess.size, self.space.dim
+        size, values = self.preprocess.size, count_values(self.form, self.dim)
+        name, type_ = OUTPUTS[self.form]
         of_photo = self.kind == "photo"
         return {
             "format": FORMAT,
@@ -61,10 +89,11 @@ class Contract:
                 "shape": ["height", "width", 3] if of_photo else ["batch", 3, size, size],
             },
             "output": {
-                "name": OUTPUT,
-                "type": "float32",
-                "shape": [dim] if of_photo else ["batch", dim],
-                "norm": 1,
+                "name": name,
+                "type": type_,
+                "shape": [values] if of_photo else ["batch", values],
+                "form": self.form,
+                "dim": self.dim,
             },
         }
 
@@ -88,12 +117,16 @@ class Contract:
             space, preprocess = value["space"], value["preprocess"]
             alignment = value["alignment"]
             probe = tuple(map(float, value.get("probe") or ())) or None
+            form, dim = str(value["output"]["form"]), int(value["output"]["dim"])
         except (KeyError, TypeError, ValueError) as error:
             raise PocketlensError(f"{where}: its metadata is damaged ({error!r})") from None
         if kind not in INPUTS:
             raise PocketlensError(f"{where}: its metadata is damaged (kind {kind!r})")
+        whole = EmbeddingSpace.from_json(space, where)
+        if form not in OUTPUTS or not 1 <= dim <= whole.dim:
+            raise PocketlensError(f"{where}: its metadata is damaged (output {dim}-d {form!r})")
         return cls(
-            space=EmbeddingSpace.from_json(space, where),
+            space=whole,
             encoder=encoder,
             preprocess=Preprocess.from_json(preprocess, where),
             precision=precision,
@@ -101,6 +134,8 @@ class Contract:
             kind=kind,  # type: ignore[arg-type]
             alignment=alignment,
             probe=probe,
+            form=form,  # type: ignore[arg-type]
+            prefix=dim if dim < whole.dim else None,
         )
 
 

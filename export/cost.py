@@ -29,7 +29,11 @@ def count_macs(file: Path) -> int:
     graph = model.graph
     shapes = {entry.name: tuple(entry.dims) for entry in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
-        shapes[value.name] = tuple(at.dim_value for at in value.type.tensor_type.shape.dim)
+        # A batch of any size counts as one.
+        shapes[value.name] = tuple(
+            1 if at.dim_param == "batch" else at.dim_value
+            for at in value.type.tensor_type.shape.dim
+        )
     total = 0
     for node in graph.node:
         if node.op_type not in _PRODUCTS:

@@ -141,7 +141,7 @@ def rank_harm(plain: Vectors, quantiser: Quantiser, asked: GateSet) -> list[str]
 def embed_exactly(
     network: onnx.ModelProto, images: NDArray[np.uint8], preprocess: Preprocess
 ) -> Vectors:
-    """Return a network's vectors, its 8-bit products computed exactly, if slowly, on any CPU."""
+    """Return a network's unit vectors; 8-bit products computed exactly, if slowly, on any CPU."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
@@ -149,7 +149,8 @@ def embed_exactly(
         network.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     inputs = (normalise(image[None], preprocess) for image in images)
-    return np.stack([session.run(None, {NETWORK_INPUT: each})[0].ravel() for each in inputs])
+    found = np.concatenate([session.run(None, {NETWORK_INPUT: each})[0] for each in inputs])
+    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)
 
 
 def _report(

@@ -11,23 +11,27 @@ from onnx import helper
 from encoder.checkpoint import Checkpoint
 from encoder.errors import PocketlensError
 from encoder.model import EmbeddingModel, fold_for_inference
-from export.contract import KEY, OUTPUT, Contract, Kind
+from export.back import NETWORK_OUTPUT, build_back
+from export.contract import KEY, Contract
 from export.front import IR_VERSION, NETWORK_INPUT, OPSET, build_front
 from export.half import store_half
+from export.opsets import set_opset
 
 
-def build_model(network: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
-    """Put the front before a network and the contract into its metadata.
+def build_model(
+    network: onnx.ModelProto, contract: Contract, opset: int = OPSET
+) -> onnx.ModelProto:
+    """Put front and back around a network, and the contract into its metadata.
 
     The same checkpoint gives the same bytes.
+
+    Raises:
+        PocketlensError: when the network cannot be written in that opset.
     """
     front = build_front(contract.preprocess, contract.kind)
-    model = onnx.compose.merge_models(
-        front, network, io_map=[(NETWORK_INPUT, NETWORK_INPUT)], name="pocketlens"
-    )
+    model = _join(_join(front, network, NETWORK_INPUT), build_back(contract), NETWORK_OUTPUT)
     _strip(model)
-    del model.opset_import[:]
-    model.opset_import.append(helper.make_opsetid("", OPSET))
+    model = set_opset(model, opset)
     model.producer_name, model.producer_version = "pocketlens", ""
     if contract.precision == "fp16":
         store_half(model)
@@ -38,41 +42,47 @@ def build_model(network: onnx.ModelProto, contract: Contract) -> onnx.ModelProto
     return model
 
 
-class _SingleImage(torch.nn.Module):
-    """Embed one image: the output of a `photo` graph has no batch axis."""
+def _join(first: onnx.ModelProto, second: onnx.ModelProto, between: str) -> onnx.ModelProto:
+    joined = onnx.compose.merge_models(first, second, io_map=[(between, between)])
+    joined.graph.name = "pocketlens"
+    del joined.opset_import[:]
+    joined.opset_import.append(helper.make_opsetid("", OPSET))
+    return joined
+
+
+class _UpToProjection(torch.nn.Module):
+    """Give vectors of any length: to scale them is the back's part."""
 
     def __init__(self, model: EmbeddingModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.model(pixels)[0]  # type: ignore[no-any-return]
+        vectors: torch.Tensor = self.model.projection(self.model.extract_features(pixels))
+        return vectors
 
 
-def export_network(checkpoint: Checkpoint, kind: Kind = "photo") -> onnx.ModelProto:
-    """Translate a checkpoint's network alone: for one image, or for a batch of any size.
+def export_network(checkpoint: Checkpoint) -> onnx.ModelProto:
+    """Translate a checkpoint's network alone, for a batch of any size, up to its projection.
 
     Raises:
         PocketlensError: when the exporter cannot translate the trunk.
     """
     folded = fold_for_inference(checkpoint.model, checkpoint.architecture).eval()
     size = checkpoint.preprocess.size
-    several = kind == "pixels"
-    network: torch.nn.Module = folded if several else _SingleImage(folded).eval()
     # A batch of one would be taken for a constant.
-    example = torch.zeros(2 if several else 1, 3, size, size)
-    shapes = ({0: torch.export.Dim("batch")},) if several else None
+    example = torch.zeros(2, 3, size, size)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program: Any = torch.onnx.export(
-                network,
+                _UpToProjection(folded).eval(),
                 (example,),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[NETWORK_INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=shapes,
+                output_names=[NETWORK_OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
                 verbose=False,
             )
     except Exception as error:  # the exporter raises many kinds

@@ -15,8 +15,7 @@ def describe_bundle(folder: Path) -> str:
     card = Card.read(folder)
     space = card.value.get("space", {})
     lines = [
-        f"{folder}: {len(card.encoders)} encoders of space {space.get('id')}, "
-        f"{space.get('dim')}-d, opset {card.value.get('opset')}, IR {card.value.get('ir_version')}"
+        f"{folder}: {len(card.encoders)} encoders of space {space.get('id')}, {space.get('dim')}-d"
     ]
     width = max(len(str(entry["file"])) for entry in card.encoders)
     for entry in card.encoders:
@@ -24,7 +23,8 @@ def describe_bundle(folder: Path) -> str:
         near = f", cosine to the teacher {alignment['mean_cosine']:.3f}" if alignment else ""
         lines.append(
             f"  {entry['file']:<{width}}  {entry['role']}, {entry['size']} px, "
-            f"{entry['precision']}, {entry['input']} in, {entry['bytes'] / 1e6:.1f} MB, "
+            f"{entry['precision']}, {entry['input']} in, {entry['dim']}-d {entry['form']} out, "
+            f"{entry['bytes'] / 1e6:.1f} MB, opset {entry['opset']}, "
             f"encoder {entry['encoder']}{near}"
         )
     return "\n".join(lines)

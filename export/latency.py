@@ -1,4 +1,4 @@
-"""Time a query honestly: decode, resize, network and search apart; cold and warm."""
+"""Time a query honestly: decode, resize, network, postprocess and search apart; cold and warm."""
 
 import dataclasses
 import json
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from encoder.memory import count_cores
 from encoder.preprocess import Pixels
-from export.contract import PREPROCESS_PREFIX
+from export.contract import POSTPROCESS_PREFIX, PREPROCESS_PREFIX
 from export.runtime import QueryEncoder
 
 Search = Callable[[NDArray[np.float32]], Any]
-STAGES = ("decode", "resize", "network", "search", "total")
+STAGES = ("decode", "resize", "network", "postprocess", "search", "total")
+# The stages inside the graph, by how the names of their nodes begin; the rest is the network.
+_BEFORE, _NETWORK, _BEHIND = range(3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +62,8 @@ def _measure(
     first = time.perf_counter()
     times = [_time_once(encoder, picture, search) for _ in range(warm_up + rounds)][warm_up:]
     decode, graph, searched = np.array(times).T * 1e3
-    resize, network = _profile_graph(path, encoder.decode(picture), threads, rounds, warm_up)
-    stages = {"decode": decode, "resize": resize, "network": network}
+    profiled = _profile_graph(path, encoder.decode(picture), threads, rounds, warm_up)
+    stages = {"decode": decode, **dict(zip(STAGES[1:4], profiled, strict=True))}
     if search is not None:
         stages["search"] = searched
     stages["total"] = decode + graph + searched
@@ -90,8 +92,8 @@ def _time_once(
 
 def _profile_graph(
     path: Path, pixels: Pixels, threads: int, rounds: int, warm_up: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the milliseconds of the preprocessing nodes and of the others, run by run."""
+) -> NDArray[np.float64]:
+    """Return the milliseconds `[3, rounds]` before, in and behind the network, run by run."""
     with tempfile.TemporaryDirectory() as folder:
         profiled = QueryEncoder(path, threads=threads, profile_prefix=str(Path(folder) / "profile"))
         for _ in range(warm_up + rounds):
@@ -99,11 +101,17 @@ def _profile_graph(
         events = json.loads(Path(profiled.session.end_profiling()).read_text())
     kernels = [event for event in events if event["name"].endswith("_kernel_time")]
     runs = sorted(event["ts"] for event in events if event["name"] == "model_run")
-    times = np.zeros((2, len(runs)))
+    times = np.zeros((3, len(runs)))
     for event in kernels:
         run = np.searchsorted(runs, event["ts"], side="right") - 1
-        times[int(not event["name"].startswith(PREPROCESS_PREFIX)), run] += event["dur"] / 1e3
-    return times[0, warm_up:], times[1, warm_up:]
+        times[_find_stage(event["name"]), run] += event["dur"] / 1e3
+    return times[:, warm_up:]
+
+
+def _find_stage(node: str) -> int:
+    if node.startswith(PREPROCESS_PREFIX):
+        return _BEFORE
+    return _BEHIND if node.startswith(POSTPROCESS_PREFIX) else _NETWORK
 
 
 def to_json(times: Sequence[StageTimes], encoder: Path, picture: str) -> dict[str, Any]:

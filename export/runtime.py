@@ -14,11 +14,13 @@ from encoder.images import BoxedFile, Limits, decode_image
 from encoder.preprocess import Pixels, enlarge_tiny, prepare
 from export.card import find_encoder
 from export.contract import INPUTS, Contract, make_probe
+from export.forms import Form, count_values, express, read_vectors
 
 Picture = Path | BoxedFile | str | bytes | Image.Image | NDArray[Any]
 
-# What rounds otherwise stays far above it; what saturates falls far below.
-_MIN_PROBE_COSINE = 0.98
+# What rounds otherwise stays far above it; what saturates falls far below. The cosine of signs
+# falls faster: this is where it is when the vectors' own is 0.98.
+_MIN_PROBE_COSINE: dict[Form, float] = {"float": 0.98, "int8": 0.98, "binary": 0.87}
 
 
 class QueryEncoder:
@@ -30,6 +32,8 @@ class QueryEncoder:
         *,
         size: int | None = None,
         precision: str | None = None,
+        form: Form | None = None,
+        dim: int | None = None,
         threads: int = 0,
         limits: Limits | None = None,
         exact: bool = False,
@@ -42,7 +46,7 @@ class QueryEncoder:
         Raises `PocketlensError` when the file is missing, damaged, not an encoder of ours, or one
         that this CPU computes wrongly.
         """
-        self.file = find_encoder(Path(path), size=size, precision=precision)
+        self.file = find_encoder(Path(path), size=size, precision=precision, form=form, dim=dim)
         self.limits = limits
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -66,15 +70,19 @@ class QueryEncoder:
             self._refuse_saturation(np.array(self.contract.probe, np.float32))
 
     def _refuse_saturation(self, expected: NDArray[np.float32]) -> None:
-        cosine = float(self.embed(make_probe()) @ expected)
-        if not cosine >= _MIN_PROBE_COSINE:
+        form, dim = self.contract.form, self.contract.dim
+        wanted = read_vectors(express(expected[None], form, dim), form, dim)[0]
+        cosine = float(self.read(self.embed(make_probe())) @ wanted)
+        if not cosine >= _MIN_PROBE_COSINE[form]:
             raise PocketlensError(
                 f"{self.file}: this CPU computes its 8-bit products wrongly (they saturate; cosine "
                 f"{cosine:.3f} to what they should be); use an fp32 or fp16 encoder here"
             )
 
-    def encode(self, picture: Picture) -> NDArray[np.float32]:
+    def encode(self, picture: Picture) -> NDArray[Any]:
         """Encode a file (or part), its bytes, a PIL image or RGB pixels to a unit vector `[dim]`.
+
+        Of an encoder that gives codes, it is the code: int8 `[dim]`, or bits in uint8 `[dim / 8]`.
 
         Raises:
             BadImageError: naming the file and the reason.
@@ -82,15 +90,16 @@ class QueryEncoder:
         """
         return self.embed(self.decode(picture))
 
-    def encode_batch(self, pictures: Sequence[Picture]) -> NDArray[np.float32]:
-        """Encode pictures to unit vectors `[n, dim]`; in one run where the encoder takes batches.
+    def encode_batch(self, pictures: Sequence[Picture]) -> NDArray[Any]:
+        """Encode pictures to vectors or codes `[n, …]`; in one run where the encoder takes batches.
 
         Raises:
             BadImageError: naming the file and the reason.
             PocketlensError: when pixels are not uint8 RGB.
         """
         if not pictures:
-            return np.empty((0, self.contract.space.dim), np.float32)
+            values = count_values(self.contract.form, self.contract.dim)
+            return np.empty((0, values), self.contract.to_json()["output"]["type"])
         decoded = [self.decode(picture) for picture in pictures]
         if self.contract.kind == "photo":
             return np.stack([self.embed(pixels) for pixels in decoded])
@@ -106,20 +115,27 @@ class QueryEncoder:
             return _check_pixels(picture)
         return decode_image(picture, target=self.contract.preprocess, limits=self.limits)
 
-    def embed(self, pixels: Pixels) -> NDArray[np.float32]:
+    def embed(self, pixels: Pixels) -> NDArray[Any]:
         """Embed decoded pixels; sides below 16 are enlarged first, as the input contract asks."""
         if self.contract.kind == "photo":
             return self._run(enlarge_tiny(pixels))
         (vector,) = self._run(self._prepare(pixels))
         return np.asarray(vector)
 
+    def read(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the unit vector, or vectors, that this encoder's output stands for."""
+        contract = self.contract
+        if values.ndim == 1:
+            return np.asarray(read_vectors(values[None], contract.form, contract.dim)[0])
+        return read_vectors(values, contract.form, contract.dim)
+
     def _prepare(self, pixels: Pixels) -> NDArray[np.float32]:
         """Crop and resize to the input of kind `pixels`, float32 `[1, 3, size, size]`."""
         cut = prepare(pixels, self.contract.preprocess)
         return np.ascontiguousarray(cut.transpose(2, 0, 1)[None], dtype=np.float32)
 
-    def _run(self, value: NDArray[Any]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = self.session.run(None, {INPUTS[self.contract.kind]: value})[0]
+    def _run(self, value: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any] = self.session.run(None, {INPUTS[self.contract.kind]: value})[0]
         return found
 
 

@@ -14,6 +14,7 @@ from encoder.errors import BadImageError, PocketlensError
 from encoder.evaluate import select_labelled
 from encoder.evaluation.bootstrap import intervals_to_json
 from encoder.evaluation.protocol import EncodedSet, EvaluationRow, Judging, evaluate_pair
+from encoder.evaluation.storage import Storage, take_prefix
 from encoder.preprocess import Pixels
 from encoder.progress import track
 from encoder.space import EmbeddingSpace, require_same_space
@@ -171,22 +172,28 @@ def measure_candidates(
 
 
 def ask_database(entry: Entry, table: ImageTable, database: EncodedSet) -> EvaluationRow:
-    """Return the row of an exported encoder whose queries ask the database's vectors."""
+    """Return the row of an exported encoder whose queries ask the database's vectors.
+
+    Of the vectors they ask the prefix that the encoder gives; binary codes ask signs.
+    """
     sources = table.sources()
     wide = QueryEncoder(entry.encoder.file)
+    contract = wide.contract
+    database = dataclasses.replace(database, vectors=take_prefix(database.vectors, contract.dim))
     vectors = database.vectors.copy()
     asking = np.flatnonzero(database.is_query)
     with track(f"asking with {entry.name}", len(asking)) as advance:
         for place in asking:
             try:
-                vectors[place] = wide.encode(sources[database.positions[place]])
+                vectors[place] = wide.read(wide.encode(sources[database.positions[place]]))
             except BadImageError as error:
                 raise PocketlensError(
                     f"the teacher read what {entry.name} cannot: {error}"
                 ) from None
             advance(1)
     queries = dataclasses.replace(database, vectors=vectors)
-    return evaluate_pair(entry.name, queries, database, Judging())
+    storage: Storage = "binary" if contract.form == "binary" else "float"
+    return evaluate_pair(entry.name, queries, database, Judging(storage))
 
 
 def mark_front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:

@@ -9,6 +9,9 @@ from encoder.checkpoint import Checkpoint
 from encoder.errors import PocketlensError
 from encoder.space import require_same_space
 from export.contract import Kind, Precision
+from export.forms import Form
+from export.front import OPSET
+from export.opsets import NEWEST, OLDEST, OLDEST_PHOTO
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,12 +22,18 @@ class Variant:
     precision: Precision = "fp32"
     kind: Kind = "photo"
     title: str = ""
+    form: Form = "float"
+    prefix: int | None = None
+    opset: int = OPSET
 
     @property
     def file(self) -> str:
         """Return the name of the file: what it is."""
         title = f"-{self.title}" if self.title else ""
-        return f"s{self.checkpoint.preprocess.size}{title}.{self.precision}.{self.kind}.onnx"
+        parts = [f"s{self.checkpoint.preprocess.size}{title}", self.precision, self.kind]
+        parts += [f"d{self.prefix}"] if self.prefix else []
+        parts += [self.form] if self.form != "float" else []
+        return ".".join([*parts, "onnx"])
 
 
 def plan_variants(
@@ -33,17 +42,30 @@ def plan_variants(
     sizes: Sequence[int] = (),
     precisions: Sequence[str] = ("fp32",),
     kinds: Sequence[str] = ("photo",),
+    forms: Sequence[str] = ("float",),
+    dims: Sequence[int] = (),
+    opset: int = OPSET,
+    pixels_opset: int = OPSET,
 ) -> tuple[Variant, ...]:
     """Return the files of a bundle of named checkpoints: each one's sizes in every precision.
 
-    Of `sizes` each checkpoint takes those that it was trained for; without any, its own.
+    Of `sizes` each checkpoint takes those that it was trained for; without any, its own. `dims` are
+    prefixes of the vectors, or their whole length; without any, the whole.
 
     Raises:
-        PocketlensError: when there are two spaces, or a size, precision or kind that none has.
+        PocketlensError: when there are two spaces, or a size, precision, kind, form, dimension or
+            opset that none has.
     """
+    for at_least, asked, flag in (
+        (OLDEST_PHOTO, opset, "--opset"),
+        (OLDEST, pixels_opset, "--pixels-opset"),
+    ):
+        if not at_least <= asked <= NEWEST:
+            raise PocketlensError(f"{flag} {asked} is not in {at_least}..{NEWEST}")
     for known, given, flag in (
         (get_args(Precision), precisions, "--precision"),
         (get_args(Kind), kinds, "--kind"),
+        (get_args(Form), forms, "--form"),
     ):
         for value in given:
             if value not in known:
@@ -51,6 +73,10 @@ def plan_variants(
     (first_name, first), *others = checkpoints.items()
     for name, other in others:
         require_same_space(other.space, first.space, what=f"{name} (beside {first_name})")
+    native = first.space.dim
+    for dim in dims:
+        if not 1 <= dim <= native:
+            raise PocketlensError(f"--dim {dim} is not in 1..{native}")
     taken = [
         (name, checkpoint if size == checkpoint.preprocess.size else checkpoint.at_size(size))
         for name, checkpoint in checkpoints.items()
@@ -71,9 +97,16 @@ def plan_variants(
             precision,
             kind,
             name if of_size.count(checkpoint.preprocess.size) > 1 else "",
+            form,
+            dim if dim < native else None,
+            opset if kind == "photo" else pixels_opset,
         )
-        for (name, checkpoint), precision, kind in itertools.product(
-            taken, dict.fromkeys(precisions), dict.fromkeys(kinds)
+        for (name, checkpoint), precision, kind, dim, form in itertools.product(
+            taken,
+            dict.fromkeys(precisions),
+            dict.fromkeys(kinds),
+            dict.fromkeys(dims or (native,)),
+            dict.fromkeys(forms),
         )
     )
 

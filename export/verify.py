@@ -46,6 +46,8 @@ def _check_contract(folder: Path, entry: dict[str, Any], card: Card, *, exact: b
         "encoder": contract.encoder,
         "input": contract.kind,
         "size": contract.preprocess.size,
+        "dim": contract.dim,
+        "form": contract.form,
         "precision": contract.precision,
         "role": contract.role,
     }
@@ -81,11 +83,12 @@ def _check_vectors(card: Card, *, exact: bool) -> Iterator[Verified]:
             raise PocketlensError(f"{place}: damaged ({error})") from None
         encoder = QueryEncoder(card.folder / file, exact=exact)
         found = np.stack([encoder.encode(picture) for picture in pictures])
-        if expected.shape != found.shape:
+        if expected.shape != found.shape or expected.dtype != found.dtype:
             raise PocketlensError(
-                f"{place}: holds {list(expected.shape)} values, not {list(found.shape)}"
+                f"{place}: holds {expected.dtype} {list(expected.shape)}, not {found.dtype} "
+                f"{list(found.shape)}"
             )
-        cosines = (found * expected).sum(axis=1)
+        cosines = (encoder.read(found) * encoder.read(expected)).sum(axis=1)
         worst = int(np.argmin(cosines))
         if not cosines[worst] >= least:
             raise PocketlensError(

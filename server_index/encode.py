@@ -52,6 +52,7 @@ def open_encoder(path: Path, *, precision: str = "auto") -> DatabaseEncoder:
         return _open_checkpoint(path, precision)
     # One thread a picture on every core needs no hand-over between cores.
     runtime = QueryEncoder(path, threads=1)
+    runtime.contract.require_whole(str(runtime.file))
     return ExportedEncoder(runtime.contract.space, runtime.contract.encoder, runtime)
 
 

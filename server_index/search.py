@@ -15,5 +15,6 @@ def open_pair(index: Path, encoder: Path) -> tuple[Index, QueryEncoder]:
     """
     opened = Index.open(index)
     query = QueryEncoder(encoder)
+    query.contract.require_whole(str(query.file))
     require_same_space(query.contract.space, opened.space, what=str(query.file))
     return opened, query
