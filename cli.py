@@ -39,7 +39,9 @@ for room in (encoder_app, export_app, index_app):
 
 @app.command()
 def bench(
-    encoder: Annotated[Path, typer.Argument(help="Exported query encoder or bundle.")],
+    encoders: Annotated[
+        list[Path] | None, typer.Argument(help="Exported query encoders or bundles to compare.")
+    ] = None,
     image: Annotated[
         Path | None, typer.Option(help="Picture to time; a camera-sized one is made if none.")
     ] = None,
@@ -49,28 +51,48 @@ def bench(
     threads: Annotated[
         list[int] | None, typer.Option(help="Numbers of threads; one and all if none is given.")
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Warm pictures for each number of threads.")] = 50,
+    provider: Annotated[
+        list[str] | None,
+        typer.Option(help="Provider of ONNX Runtime; all present if none is given. Repeatable."),
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Warm pictures of each, in turns.")] = 50,
+    merge: Annotated[
+        list[Path] | None,
+        typer.Option(help="Record of another platform or time, to be shown along. Repeatable."),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write it here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw it into this SVG file.")] = None,
 ) -> None:
-    """Time a query stage by stage, cold and warm."""
-    from encoder.atomic import check_output_file, write_json
-    from export.golden import make_camera_photo
-    from export.latency import format_table, measure_latency, to_json
+    """Time queries stage by stage, cold and warm, several encoders side by side."""
+    from encoder.atomic import check_output_file, write_bytes, write_json
+    from export.latency_chart import draw_latency
+    from export.latency_record import format_runs, read_runs, to_json
 
     if rounds < 1 or min(threads or [1]) < 1:
         raise PocketlensError("--rounds and --threads must be at least 1")
+    if not encoders and not merge:
+        raise PocketlensError("give an encoder to time, or a record to show with --merge")
     check_output_file(json_file)
-    picture = _read_picture(image) if image else make_camera_photo()
-    times = measure_latency(
-        encoder,
-        picture,
-        search=_open_search(index, encoder) if index else None,
-        threads=threads or (),
-        rounds=rounds,
-    )
-    print(format_table(times))
+    check_output_file(plot)
+    runs = [run for file in merge or () for run in read_runs(file)]
+    if encoders:
+        from export.golden import make_camera_photo
+        from export.latency import Bench, measure_latency
+
+        picked = Bench(
+            picture=_read_picture(image) if image else make_camera_photo(),
+            picture_name=image.name if image else "camera 4000x3000",
+            rounds=rounds,
+            threads=tuple(threads or ()),
+            providers=tuple(provider or ()),
+            search=_open_search(index, encoders) if index else None,
+        )
+        runs = [*measure_latency(encoders, picked), *runs]
+    print(format_runs(runs))
     if json_file:
-        write_json(json_file, to_json(times, encoder, image.name if image else "camera 4000x3000"))
+        write_json(json_file, to_json(runs))
+    if plot:
+        write_bytes(plot, draw_latency(runs).encode())
 
 
 @app.command()
@@ -118,7 +140,7 @@ def demo(
     print(f"query: {picture} (also in the database, encoded at 224 px)")
     search(picture, index=index, encoder=query)
     _announce("7/8 time a camera photo from bytes to answer")
-    bench(query, index=index, rounds=20, json_file=output / "latency.json")
+    bench([query], index=index, rounds=20, json_file=output / "latency.json")
     _announce("8/8 measure recall on classes nobody was trained on")
     evaluate(data, teacher=teacher, student=student, json_file=output / "evaluation.json")
     print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes. Where everything lies:")
@@ -135,12 +157,15 @@ def demo(
         print(f"  {place!s:<28} {what}")
 
 
-def _open_search(index: Path, encoder: Path) -> "Callable[[NDArray[np.float32]], object]":
-    """Join what must meet: a search of the index for vectors of this encoder."""
+def _open_search(index: Path, encoders: list[Path]) -> "Callable[[NDArray[np.float32]], object]":
+    """Join what must meet: a search of the index for vectors of these encoders."""
     require_extra("server", "--index")
     from server_index.search import open_pair
 
-    opened, _ = open_pair(index, encoder)
+    first, *others = encoders
+    opened, _ = open_pair(index, first)
+    for encoder in others:
+        open_pair(index, encoder)
     return lambda vectors: opened.search(vectors, 10)
 
 

@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from encoder.memory import name_processor
+
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = ("torch", "timm", "onnxruntime", "faiss-cpu", "numpy", "pillow")
 
@@ -19,12 +21,11 @@ def describe_machine() -> dict[str, Any]:
     """Return processor, cores and memory, without any name or path of the machine."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
     flags = next((line for line in lines if line.startswith("flags")), "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
     return {
-        "processor": model or platform.processor(),
+        "processor": name_processor(),
         "features": [name for name in known if name in flags.split()],
         "cores": os.cpu_count(),
         "memory_gib": round(memory, 1),

@@ -47,8 +47,16 @@ def count_cores() -> int:
 
 def has_fast_bfloat16() -> bool:
     """Return whether the CPU multiplies bfloat16 in hardware."""
+    return bool({"avx512_bf16", "amx_bf16"} & set(_read_cpuinfo("flags").split()))
+
+
+def name_processor() -> str:
+    """Return what the processor calls itself."""
+    return _read_cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _read_cpuinfo(field: str) -> str:
+    """Return what Linux says of the first core; nothing elsewhere."""
     info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return False
-    flags = next((line for line in info.read_text().splitlines() if line.startswith("flags")), "")
-    return bool({"avx512_bf16", "amx_bf16"} & set(flags.split()))
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")

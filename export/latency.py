@@ -1,145 +1,152 @@
-"""Time a query honestly: decode, resize, network, postprocess and search apart; cold and warm."""
+"""Time queries honestly: stage by stage, cold and warm, several encoders side by side."""
 
 import dataclasses
+import itertools
 import json
+import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
-from encoder.memory import count_cores
+from encoder.memory import count_cores, name_processor
 from encoder.preprocess import Pixels
+from export.cold_start import measure_cold_start
 from export.contract import POSTPROCESS_PREFIX, PREPROCESS_PREFIX
-from export.runtime import QueryEncoder
+from export.latency_record import COLD, IN_GRAPH, QUANTILES, STAGES, LatencyRun
+from export.runtime import QueryEncoder, list_providers
 
 Search = Callable[[NDArray[np.float32]], Any]
-STAGES = ("decode", "resize", "network", "postprocess", "search", "total")
-# The stages inside the graph, by how the names of their nodes begin; the rest is the network.
-_BEFORE, _NETWORK, _BEHIND = range(3)
+_COLD_STARTS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class StageTimes:
-    """Hold the median and 95th percentile of each stage in milliseconds."""
+class Bench:
+    """Hold what is timed how often: a picture's bytes, warm rounds behind `warm_up` others.
 
-    threads: int
-    cold_load_ms: float
-    cold_first_ms: float
-    p50_ms: dict[str, float]
-    p95_ms: dict[str, float]
-
-
-def measure_latency(
-    encoder: Path,
-    picture: bytes,
-    *,
-    search: Search | None = None,
-    threads: Sequence[int] = (),
-    rounds: int = 50,
-    warm_up: int = 5,
-) -> list[StageTimes]:
-    """Time one picture's way from its bytes to an answer, for each number of threads.
-
-    Cold is a session opened anew, in a running process, and its first picture; warm is `rounds`
-    pictures after `warm_up`. Resizing happens inside the graph: it and the network are told apart
-    by ONNX Runtime's profiler in runs of their own, so that profiling does not slow the total.
+    Threads none: one, and all. Providers none: all there are.
     """
-    wanted = list(threads) or sorted({1, count_cores()})
-    return [_measure(encoder, picture, search, count, rounds, warm_up) for count in wanted]
+
+    picture: bytes
+    picture_name: str
+    rounds: int = 50
+    warm_up: int = 5
+    threads: tuple[int, ...] = ()
+    providers: tuple[str, ...] = ()
+    search: Search | None = None
 
 
-def _measure(
-    path: Path, picture: bytes, search: Search | None, threads: int, rounds: int, warm_up: int
-) -> StageTimes:
-    started = time.perf_counter()
-    encoder = QueryEncoder(path, threads=threads)
-    loaded = time.perf_counter()
-    encoder.encode(picture)
-    first = time.perf_counter()
-    times = [_time_once(encoder, picture, search) for _ in range(warm_up + rounds)][warm_up:]
-    decode, graph, searched = np.array(times).T * 1e3
-    profiled = _profile_graph(path, encoder.decode(picture), threads, rounds, warm_up)
-    stages = {"decode": decode, **dict(zip(STAGES[1:4], profiled, strict=True))}
-    if search is not None:
-        stages["search"] = searched
-    stages["total"] = decode + graph + searched
-    return StageTimes(
-        threads=threads,
-        cold_load_ms=1e3 * (loaded - started),
-        cold_first_ms=1e3 * (first - loaded),
-        p50_ms={name: float(np.quantile(values, 0.5)) for name, values in stages.items()},
-        p95_ms={name: float(np.quantile(values, 0.95)) for name, values in stages.items()},
-    )
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Hold an encoder opened as it is to be timed, and the file it was opened from."""
+
+    encoder: QueryEncoder
+    threads: int
+    provider: str
 
 
-def _time_once(
-    encoder: QueryEncoder, picture: bytes, search: Search | None
-) -> tuple[float, float, float]:
+def measure_latency(encoders: Sequence[Path], bench: Bench) -> list[LatencyRun]:
+    """Time every encoder by every provider on every number of threads.
+
+    Warm pictures are timed in rounds in which each has its turn, so that a noisy machine is fair
+    to all. What happens inside the graph is told apart by ONNX Runtime's profiler in runs of their
+    own, so that profiling does not slow the total. Cold is a fresh process, the median of three.
+    """
+    threads = bench.threads or tuple(sorted({1, count_cores()}))
+    providers = bench.providers or list_providers()
+    places = [
+        _Place(QueryEncoder(file, threads=count, providers=[provider]), count, provider)
+        for file, provider, count in itertools.product(encoders, providers, threads)
+    ]
+    times = np.empty((bench.warm_up + bench.rounds, len(places), 3))
+    for row in times:
+        for place, found in zip(places, row, strict=True):
+            found[:] = _time_once(place.encoder, bench)
+    warm = 1e3 * times[bench.warm_up :]
+    return [_describe(place, bench, warm[:, at]) for at, place in enumerate(places)]
+
+
+def _time_once(encoder: QueryEncoder, bench: Bench) -> tuple[float, float, float]:
+    """Return the seconds of decoding, of the graph, and of the search."""
     at = [time.perf_counter()]
-    pixels = encoder.decode(picture)
+    pixels = encoder.decode(bench.picture)
     at.append(time.perf_counter())
     vector = encoder.embed(pixels)
     at.append(time.perf_counter())
-    if search is not None:
-        search(vector[None])
+    if bench.search is not None:
+        bench.search(vector[None])
     at.append(time.perf_counter())
     return at[1] - at[0], at[2] - at[1], at[3] - at[2]
 
 
+def _describe(place: _Place, bench: Bench, warm: NDArray[np.float64]) -> LatencyRun:
+    encoder = place.encoder
+    profiled, nodes = _profile_graph(place, encoder.decode(bench.picture), bench)
+    stages = {"decode": warm[:, 0], **dict(zip(IN_GRAPH, profiled, strict=True))}
+    if bench.search is not None:
+        stages["search"] = warm[:, 2]
+    stages["total"] = warm.sum(axis=1)
+    cold = [
+        measure_cold_start(encoder.file, bench.picture, place.threads, place.provider)
+        for _ in range(_COLD_STARTS)
+    ]
+    contract = encoder.contract
+    return LatencyRun(
+        platform="python",
+        device=f"{name_processor()}, {count_cores()} cores",
+        runtime=f"onnxruntime {onnxruntime.__version__}",
+        provider=place.provider,
+        threads=place.threads,
+        encoder=contract.encoder,
+        file=encoder.file.name,
+        size=contract.preprocess.size,
+        precision=contract.precision,
+        picture=bench.picture_name,
+        rounds=bench.rounds,
+        ms={name: _summarise(stages[name]) for name in STAGES if name in stages},
+        cold_ms={name: statistics.median(ms[name] for ms, _ in cold) for name in COLD},
+        nodes=nodes,
+        peak_mb=max((peak for _, peak in cold if peak is not None), default=None),
+    )
+
+
+def _summarise(values: NDArray[np.float64]) -> dict[str, float]:
+    return {name: float(np.quantile(values, share)) for name, share in QUANTILES.items()}
+
+
 def _profile_graph(
-    path: Path, pixels: Pixels, threads: int, rounds: int, warm_up: int
-) -> NDArray[np.float64]:
-    """Return the milliseconds `[3, rounds]` before, in and behind the network, run by run."""
+    place: _Place, pixels: Pixels, bench: Bench
+) -> tuple[NDArray[np.float64], dict[str, int]]:
+    """Return the milliseconds `[3, rounds]` before, in and behind the network, and whose nodes."""
     with tempfile.TemporaryDirectory() as folder:
-        profiled = QueryEncoder(path, threads=threads, profile_prefix=str(Path(folder) / "profile"))
-        for _ in range(warm_up + rounds):
+        profiled = QueryEncoder(
+            place.encoder.file,
+            threads=place.threads,
+            providers=[place.provider],
+            profile_prefix=str(Path(folder) / "profile"),
+        )
+        for _ in range(bench.warm_up + bench.rounds):
             profiled.embed(pixels)
         events = json.loads(Path(profiled.session.end_profiling()).read_text())
     kernels = [event for event in events if event["name"].endswith("_kernel_time")]
     runs = sorted(event["ts"] for event in events if event["name"] == "model_run")
-    times = np.zeros((3, len(runs)))
+    times = np.zeros((len(IN_GRAPH), len(runs)))
+    nodes: Counter[str] = Counter()
     for event in kernels:
         run = np.searchsorted(runs, event["ts"], side="right") - 1
         times[_find_stage(event["name"]), run] += event["dur"] / 1e3
-    return times[:, warm_up:]
+        nodes[event["args"]["provider"]] += int(run == len(runs) - 1)
+    return times[:, bench.warm_up :], dict(nodes)
 
 
 def _find_stage(node: str) -> int:
+    """Return which stage inside the graph a node belongs to, by how its name begins."""
     if node.startswith(PREPROCESS_PREFIX):
-        return _BEFORE
-    return _BEHIND if node.startswith(POSTPROCESS_PREFIX) else _NETWORK
-
-
-def to_json(times: Sequence[StageTimes], encoder: Path, picture: str) -> dict[str, Any]:
-    """Return the latency record: one schema, whatever the platform that measured it."""
-    runtime = QueryEncoder(encoder)
-    return {
-        "schema": 1,
-        "platform": "python",
-        "encoder": runtime.contract.encoder,
-        "precision": runtime.contract.precision,
-        "size": runtime.contract.preprocess.size,
-        "picture": picture,
-        "runs": [dataclasses.asdict(entry) for entry in times],
-    }
-
-
-def format_table(times: Sequence[StageTimes]) -> str:
-    """Return a table with a line for each number of threads."""
-    names = [name for name in STAGES if name in times[0].p50_ms]
-    head = f"{'threads':>7}  {'load':>7}  {'first':>7}  " + "".join(f"{n:>18}" for n in names)
-    lines = [
-        head,
-        f"{'':>7}  {'cold ms':>7}  {'cold ms':>7}  " + f"{'p50 / p95 ms':>18}" * len(names),
-    ]
-    for entry in times:
-        cells = [f"{entry.p50_ms[n]:.2f} / {entry.p95_ms[n]:.2f}" for n in names]
-        lines.append(
-            f"{entry.threads:>7}  {entry.cold_load_ms:7.1f}  {entry.cold_first_ms:7.1f}  "
-            + "".join(f"{cell:>18}" for cell in cells)
-        )
-    return "\n".join(lines)
+        return 0
+    return 2 if node.startswith(POSTPROCESS_PREFIX) else 1

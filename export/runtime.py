@@ -16,6 +16,10 @@ from export.card import find_encoder
 from export.contract import INPUTS, Contract, make_probe
 from export.forms import Form, count_values, express, read_vectors
 
+_CPU = "CPUExecutionProvider"
+# It sends pictures to a server.
+_REMOTE = "AzureExecutionProvider"
+
 Picture = Path | BoxedFile | str | bytes | Image.Image | NDArray[Any]
 
 # What rounds otherwise stays far above it; what saturates falls far below. The cosine of signs
@@ -35,16 +39,18 @@ class QueryEncoder:
         form: Form | None = None,
         dim: int | None = None,
         threads: int = 0,
+        providers: Sequence[str] = (),
         limits: Limits | None = None,
         exact: bool = False,
         profile_prefix: str = "",
     ) -> None:
         """Open an encoder file, or of a bundle folder the first encoder that is as asked.
 
-        `threads` 0 uses every core. Where the products of int8 saturate (x86 CPUs without 8-bit
+        `threads` 0 uses every core. `providers` of ONNX Runtime, by name, are asked in order, and
+        the CPU takes what they leave. Where the products of int8 saturate (x86 CPUs without 8-bit
         dot products), `exact` computes them rightly, as slowly as fp32 without its optimisations.
         Raises `PocketlensError` when the file is missing, damaged, not an encoder of ours, or one
-        that this CPU computes wrongly.
+        that this CPU computes wrongly, and for a provider that this ONNX Runtime lacks.
         """
         self.file = find_encoder(Path(path), size=size, precision=precision, form=form, dim=dim)
         self.limits = limits
@@ -57,9 +63,10 @@ class QueryEncoder:
         if profile_prefix:
             options.enable_profiling = True
             options.profile_file_prefix = profile_prefix
+        chosen = [find_provider(name) for name in providers]
         try:
             self.session = onnxruntime.InferenceSession(
-                str(self.file), options, providers=["CPUExecutionProvider"]
+                str(self.file), options, providers=[*dict.fromkeys([*chosen, _CPU])]
             )
         except Exception as error:  # ONNX Runtime raises many kinds for a damaged file
             reason = str(error).partition("\n")[0][:160]
@@ -137,6 +144,26 @@ class QueryEncoder:
     def _run(self, value: NDArray[Any]) -> NDArray[Any]:
         found: NDArray[Any] = self.session.run(None, {INPUTS[self.contract.kind]: value})[0]
         return found
+
+
+def list_providers() -> tuple[str, ...]:
+    """Return the providers of this ONNX Runtime that compute on this device."""
+    return tuple(name for name in onnxruntime.get_available_providers() if name != _REMOTE)
+
+
+def find_provider(name: str) -> str:
+    """Return the provider of this name, with or without what all their names end in.
+
+    Raises:
+        PocketlensError: when this ONNX Runtime has none.
+    """
+    wanted = name.lower().removesuffix("executionprovider")
+    present = list_providers()
+    for each in present:
+        if each.lower().removesuffix("executionprovider") == wanted:
+            return each
+    held = ", ".join(each.removesuffix("ExecutionProvider") for each in present)
+    raise PocketlensError(f"provider {name!r} is not in this ONNX Runtime; it has {held}")
 
 
 def _check_pixels(pixels: NDArray[Any]) -> Pixels:
