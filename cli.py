@@ -3,6 +3,7 @@
 import errno
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -192,6 +193,8 @@ def main() -> None:
     """Run the command line; mistakes end in one line on standard error and exit code 2."""
     keep_memory()
     set_library_defaults()
+    # Pillow's remarks on damaged EXIF: what cannot be read is reported, the rest is no matter.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:
         app()
     except PocketlensError as error:

@@ -13,11 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from encoder.atomic import read_format, write_json
+from encoder.atomic import write_json
+from encoder.digests import digest_encoder, digest_tensors
 from encoder.errors import PocketlensError
+from encoder.json_files import read_format
 from encoder.model import Architecture, EmbeddingModel
 from encoder.preprocess import Preprocess
-from encoder.space import EmbeddingSpace, digest_encoder, digest_tensors
+from encoder.space import EmbeddingSpace
 
 FORMAT = 1
 CONFIG = "config.json"

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from encoder.atomic import read_format, write_bytes
+from encoder.atomic import write_bytes
 from encoder.datasets.table import ImageTable
 from encoder.errors import PocketlensError
+from encoder.json_files import read_format
 from encoder.optimisation import check_positive
 
 FORMAT = 1

@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from encoder.atomic import new_folder, read_json, write_json
+from encoder.atomic import new_folder, write_json
+from encoder.digests import canonical_json
 from encoder.embed import Quarantined
 from encoder.errors import BadImageError
 from encoder.images import BoxedFile, Source, decode_image, file_of
+from encoder.json_files import read_json
 from encoder.memory import count_cores
 from encoder.preprocess import Pixels, Preprocess
-from encoder.space import canonical_json
 
 _MANIFEST, _PIXELS, _SHAPES = "cache.json", "pixels.bin", "shapes.npy"
 _CHUNK = 256

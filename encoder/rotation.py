@@ -19,12 +19,13 @@ from safetensors.numpy import load_file, save
 from encoder.atomic import check_output, new_folder
 from encoder.checkpoint import CONFIG, Checkpoint, digest_model, load_checkpoint, save_checkpoint
 from encoder.datasets.table import ImageTable
+from encoder.digests import digest_tensors
 from encoder.embed import Quarantined, Vectors, embed_all
 from encoder.errors import PocketlensError
 from encoder.inference import prepare_inference
 from encoder.model import EmbeddingModel
 from encoder.progress import track
-from encoder.space import EmbeddingSpace, digest_tensors, mint_space
+from encoder.space import EmbeddingSpace, mint_space
 from encoder.unlabelled_images import training_images
 
 ROTATION = "rotation.safetensors"

@@ -5,49 +5,16 @@ a student carries its teacher's space. Vectors of two spaces are never compared.
 """
 
 import dataclasses
-import hashlib
 import json
 import operator
 from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from encoder.errors import PocketlensError
 
 SpaceKind = Literal["teacher", "rotated", "compatible", "transformed", "student"]
+# Hexadecimal digits of an identity.
 ID_LENGTH = 16
-
-
-def canonical_json(value: Any) -> bytes:
-    """Encode `value` as JSON with sorted keys and no spaces: equal values, equal bytes."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode()
-
-
-def digest_tensors(tensors: Mapping[str, NDArray[Any]]) -> str:
-    """Return the sha256 (hex) over sorted name, dtype, shape and little-endian bytes."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        array = np.asarray(tensors[name])
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        digest.update(canonical_json([name, array.dtype.name, list(array.shape)]))
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def digest_encoder(
-    tensors_digest: str, preprocess: Mapping[str, Any], precision: str, averaging: str = "none"
-) -> str:
-    """Return the 16-hex identity of an encoder: weights, preprocessing, precision, averaging."""
-    identity = {
-        "tensors": tensors_digest,
-        "preprocess": dict(preprocess),
-        "precision": precision,
-        "averaging": averaging,
-    }
-    return hashlib.sha256(canonical_json(identity)).hexdigest()[:ID_LENGTH]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +72,9 @@ def mint_space(
     transform_digest: str = "",
 ) -> EmbeddingSpace:
     """Mint a space from the digest of the tensors that define it (see `docs/formats.md`)."""
+    # Here, because a device that only reads spaces is spared the import of what hashes.
+    from encoder.digests import digest_json
+
     identity = {
         "kind": kind,
         "parents": list(parents),
@@ -113,8 +83,7 @@ def mint_space(
         "dim": dim,
         "metric": "cosine",
     }
-    identifier = hashlib.sha256(canonical_json(identity)).hexdigest()[:ID_LENGTH]
-    return EmbeddingSpace(identifier, dim, kind, parents=parents)
+    return EmbeddingSpace(digest_json(identity)[:ID_LENGTH], dim, kind, parents=parents)
 
 
 def require_same_space(query: EmbeddingSpace, database: EmbeddingSpace, *, what: str) -> None:

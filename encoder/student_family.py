@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from encoder.atomic import check_output, new_folder, read_format, write_json
+from encoder.atomic import check_output, new_folder, write_json
 from encoder.checkpoint import CONFIG, Checkpoint, digest_model, load_checkpoint
 from encoder.datasets.table import ImageTable
 from encoder.embed import Quarantined
 from encoder.errors import PocketlensError
+from encoder.json_files import read_format
 from encoder.student import StudentRecipe, distil_student, plan_student
 from encoder.training_state import StateFolder, drop_state, identify, mark_started, open_state
 from encoder.unlabelled_images import open_unlabelled

@@ -6,7 +6,6 @@ state before or the one after. The folder goes when the training is finished.
 
 import contextlib
 import dataclasses
-import hashlib
 import math
 import shutil
 from collections.abc import Iterator
@@ -19,11 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from encoder.atomic import new_file, read_json, write_json
+from encoder.atomic import new_file, write_json
 from encoder.checkpoint import library_versions
+from encoder.digests import digest_json
 from encoder.errors import PocketlensError
+from encoder.json_files import read_json
 from encoder.optimisation import Optimisers
-from encoder.space import canonical_json
 
 FORMAT = 1
 _STATE = "state.json"
@@ -60,7 +60,7 @@ class StateFolder:
 
 def identify(**facts: Any) -> str:
     """Return a digest of these facts and the libraries' versions: all that a training follows."""
-    return hashlib.sha256(canonical_json({**facts, "versions": library_versions()})).hexdigest()
+    return digest_json({**facts, "versions": library_versions()})
 
 
 @contextlib.contextmanager

@@ -17,10 +17,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.atomic import read_format
 from encoder.checkpoint import Checkpoint
 from encoder.datasets.table import ImageTable
 from encoder.errors import PocketlensError
+from encoder.json_files import read_format
 from encoder.memory import count_cores
 from encoder.views import VIEW, ViewRecipe, Views
 

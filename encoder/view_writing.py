@@ -16,8 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.atomic import new_folder, read_json, write_bytes, write_json
+from encoder.atomic import new_folder, write_bytes, write_json
 from encoder.errors import PocketlensError
+from encoder.json_files import read_json
 from encoder.progress import track
 from encoder.training_state import StateFolder, mark_started
 from encoder.view_store import (

@@ -1,12 +1,11 @@
 """The card of a query bundle: which encoder files it holds, and what they and the rest must be."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any, Self
 
-from encoder.atomic import read_format
 from encoder.errors import PocketlensError
+from encoder.json_files import read_format
 from export.contract import FORMAT
 
 CARD = "card.json"
@@ -23,6 +22,9 @@ class Listed:
     @classmethod
     def of(cls, folder: Path, file: str) -> Self:
         """Describe a file that is written."""
+        # Here, because whoever only opens an encoder is spared the import.
+        import hashlib
+
         data = (folder / file).read_bytes()
         return cls(file, len(data), hashlib.sha256(data).hexdigest())
 

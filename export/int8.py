@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from encoder.checkpoint import Checkpoint
 from encoder.datasets.table import ImageTable
+from encoder.digests import digest_encoder, digest_tensors
 from encoder.errors import BadImageError, PocketlensError
 from encoder.evaluate import encode_images
 from encoder.images import Source, decode_image
 from encoder.preprocess import Preprocess, prepare
-from encoder.space import digest_encoder, digest_tensors
 from encoder.training_options import divide_known
 from encoder.unlabelled_images import training_images
 from export.gate import GateLimits, GateReport, GateSet, quantise_gated

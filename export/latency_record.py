@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from encoder.atomic import read_format
 from encoder.errors import PocketlensError
+from encoder.json_files import read_format
 
 FORMAT = 1
 # Before, in and behind the network: inside the graph, so a profiler tells them apart.

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from encoder.atomic import read_json
 from encoder.checkpoint import Checkpoint
 from encoder.datasets.table import ImageTable
 from encoder.errors import BadImageError, PocketlensError
@@ -15,6 +14,7 @@ from encoder.evaluate import select_labelled
 from encoder.evaluation.bootstrap import intervals_to_json
 from encoder.evaluation.protocol import EncodedSet, EvaluationRow, Judging, evaluate_pair
 from encoder.evaluation.storage import Storage, take_prefix
+from encoder.json_files import read_json
 from encoder.preprocess import Pixels
 from encoder.progress import track
 from encoder.space import EmbeddingSpace, require_same_space

@@ -17,8 +17,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.atomic import require_format, write_json
+from encoder.atomic import write_json
 from encoder.errors import PocketlensError
+from encoder.json_files import require_format
 from encoder.space import EmbeddingSpace
 
 FORMAT = 1

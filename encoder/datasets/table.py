@@ -9,9 +9,9 @@ from typing import Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder.digests import canonical_json
 from encoder.errors import PocketlensError
 from encoder.images import BoxedFile, Source
-from encoder.space import canonical_json
 
 Split = Literal["", "train", "val", "test"]
 Role = Literal["", "query", "database"]

@@ -5,11 +5,11 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from encoder.atomic import read_json
 from encoder.evaluation.bootstrap import Interval
 from encoder.evaluation.details import Answer, ClassFailure, Curve, Example
 from encoder.evaluation.document import FORMAT, EncoderFacts
 from encoder.evaluation.json_fields import Field
+from encoder.json_files import read_json
 
 _RECALL = re.compile(r"r[1-9][0-9]{0,6}")
 _OTHERS = ("r_precision", "map_at_r", "map")

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from encoder import atomic
-from encoder.atomic import check_output, new_folder, read_json, write_bytes, write_json
+from encoder.atomic import check_output, new_folder, write_bytes, write_json
 from encoder.errors import PocketlensError
+from encoder.json_files import read_json
 
 MARKER = "config.json"
 OLD = '{"format": 1, "of": "the old state"}'

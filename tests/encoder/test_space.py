@@ -6,16 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from encoder.digests import canonical_json, digest_encoder, digest_tensors
 from encoder.errors import PocketlensError
 from encoder.preprocess import Preprocess
-from encoder.space import (
-    EmbeddingSpace,
-    canonical_json,
-    digest_encoder,
-    digest_tensors,
-    mint_space,
-    require_same_space,
-)
+from encoder.space import EmbeddingSpace, mint_space, require_same_space
 
 # Ids are written into files and compared across machines: these values never change.
 GOLDEN_TENSORS = "e0a20585d738f03cfdf3dc48f6293847904725dd1692d60e58857fe6e7e9abc5"
