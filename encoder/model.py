@@ -49,10 +49,11 @@ class GeM(nn.Module):
     def __init__(self, exponent: float = 3.0) -> None:
         super().__init__()
         self.exponent = nn.Parameter(torch.tensor(exponent))
+        self.least = 1e-6
 
     def forward(self, features: Tensor) -> Tensor:
         """Pool `[n, c, h, w]` to `[n, c]`."""
-        powered = features.clamp(min=1e-6).pow(self.exponent)
+        powered = features.clamp(min=self.least).pow(self.exponent)
         return powered.mean(dim=(2, 3)).pow(1.0 / self.exponent)
 
 

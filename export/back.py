@@ -13,7 +13,8 @@ from export.front import IR_VERSION, OPSET
 NETWORK_OUTPUT = "network_output"
 _TYPES = {"float32": TensorProto.FLOAT, "int8": TensorProto.INT8, "uint8": TensorProto.UINT8}
 # A vector of length zero stays one instead of becoming not a number.
-_LEAST_LENGTH = np.float32(1e-12)
+_LEAST_SQUARE = np.float32(1e-24)
+_LEAST = np.float32(1e-12)
 
 
 def build_back(contract: Contract) -> onnx.ModelProto:
@@ -36,14 +37,15 @@ class _Back:
         of_photo = contract.kind == "photo"
         batch: int | str = 1 if of_photo else "batch"
         vector = NETWORK_OUTPUT
-        if of_photo:
-            vector = self._add("Squeeze", [vector, self._whole("first", [0])], "single")
         if dim < native:
             bounds = [self._whole(name, [at]) for name, at in (("from", 0), ("to", dim))]
             vector = self._add("Slice", [vector, *bounds, self._whole("axis", [-1])], "prefix")
         make = {"float": self._scale_to_unit, "int8": self._round, "binary": self._pack_signs}
         name, type_ = OUTPUTS[form]
-        self._add_node(make[form](vector), name)
+        value = make[form](vector)
+        if of_photo:
+            value = _node("Squeeze", [self._put(value, "batch"), self._whole("first", [0])])
+        self._add_node(value, name)
         values = count_values(form, dim)
         made = helper.make_tensor_value_info(
             name, _TYPES[type_], [values] if of_photo else [batch, values]
@@ -54,14 +56,17 @@ class _Back:
         return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
 
     def _scale_to_unit(self, vector: str) -> onnx.NodeProto:
-        length = self._add("ReduceL2", [vector, self._whole("axis", [-1])], "length", keepdims=1)
-        least = self._constant("least", _LEAST_LENGTH)
-        return _node("Div", [vector, self._add("Max", [length, least], "above_zero")])
+        # A product with ones is a sum that every accelerator takes; ReduceL2 is not.
+        squares = self._add("Mul", [vector, vector], "squares")
+        ones = self._constant("ones", np.ones((self.contract.dim, 1), np.float32))
+        summed = self._add("MatMul", [squares, ones], "sum")
+        some = self._add("Add", [summed, self._constant("least", _LEAST_SQUARE)], "some")
+        return _node("Div", [vector, self._add("Sqrt", [some], "length")])
 
     def _round(self, vector: str) -> onnx.NodeProto:
         sizes = self._add("Abs", [vector], "sizes")
         largest = self._add("ReduceMax", [sizes, self._whole("axis", [-1])], "largest", keepdims=1)
-        least = self._constant("least", _LEAST_LENGTH)
+        least = self._constant("least", _LEAST)
         shares = self._add("Div", [vector, self._add("Max", [largest, least], "some")], "shares")
         scaled = self._add("Mul", [shares, self._constant("steps", np.float32(127))], "scaled")
         return _node("Cast", [self._add("Round", [scaled], "rounded")], to=TensorProto.INT8)
@@ -71,16 +76,14 @@ class _Back:
         positive = self._add("Greater", [vector, self._constant("zero", np.float32(0))], "positive")
         bits = self._add("Cast", [positive], "bits", to=TensorProto.FLOAT)
         missing = -dim % 8
-        leading = [] if self.contract.kind == "photo" else [0]
         if missing:
-            pads = [*leading, 0, *leading, missing]
-            bits = self._add("Pad", [bits, self._whole("pads", pads)], "filled")
-        shape = self._whole("in_bytes", [*leading, -1, 8])
+            bits = self._add("Pad", [bits, self._whole("pads", [0, 0, 0, missing])], "filled")
+        shape = self._whole("in_bytes", [-1, count_values("binary", dim), 8])
         grouped = self._add("Reshape", [bits, shape], "grouped")
-        worths = self._constant("worths", (2.0 ** np.arange(7, -1, -1)).astype(np.float32))
-        weighed = self._add("Mul", [grouped, worths], "weighed")
-        summed = self._add("ReduceSum", [weighed, self._whole("axis", [-1])], "bytes", keepdims=0)
-        return _node("Cast", [summed], to=TensorProto.UINT8)
+        worths = self._constant("worths", (2.0 ** np.arange(7, -1, -1)).astype(np.float32)[:, None])
+        summed = self._add("MatMul", [grouped, worths], "summed")
+        flat = self._whole("flat", [-1, count_values("binary", dim)])
+        return _node("Cast", [self._add("Reshape", [summed, flat], "bytes")], to=TensorProto.UINT8)
 
     def _whole(self, name: str, values: list[int]) -> str:
         return self._constant(name, np.array(values, np.int64))
@@ -92,7 +95,10 @@ class _Back:
         return full
 
     def _add(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        self._add_node(_node(op, inputs, **attributes), POSTPROCESS_PREFIX + name)
+        return self._put(_node(op, inputs, **attributes), name)
+
+    def _put(self, node: onnx.NodeProto, name: str) -> str:
+        self._add_node(node, POSTPROCESS_PREFIX + name)
         return POSTPROCESS_PREFIX + name
 
     def _add_node(self, node: onnx.NodeProto, output: str) -> None:

@@ -127,6 +127,24 @@ def inspect(
 
 
 @app.command()
+def mobile(
+    encoder: Annotated[Path, typer.Argument(help="Bundle folder, or an encoder file.")],
+) -> None:
+    """Say what accelerators of phones take of an encoder, and what to change."""
+    require_extra("export", "mobile")
+    from export.card import Card
+    from export.mobile import report_mobile
+
+    files = [encoder]
+    if encoder.is_dir():
+        files = [encoder / str(entry["file"]) for entry in Card.read(encoder).encoders]
+    for file in files:
+        print(file)
+        for report in report_mobile(file):
+            print(f"  {report.tell()}")
+
+
+@app.command()
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
     exact: Annotated[

@@ -18,7 +18,7 @@ _PRODUCTS = ("Conv", "Gemm", "MatMul")
 def count_macs(file: Path) -> int:
     """Return the multiply-accumulates of the convolutions and matrix products for a picture.
 
-    Resizing and normalising are not counted.
+    Resizing, normalising and sums are not counted.
 
     Raises:
         PocketlensError: when a product's shape does not follow from the file.
@@ -41,6 +41,8 @@ def count_macs(file: Path) -> int:
         weights, made = shapes.get(node.input[1], ()), shapes.get(node.output[0], ())
         if not weights or not made or not all((*weights, *made)):
             raise PocketlensError(f"{file}: the shape of {node.name} ({node.op_type}) is not known")
+        if node.op_type == "MatMul" and weights[-1] == 1:
+            continue  # a sum in disguise
         of_convolution = node.op_type == "Conv"
         depth = math.prod(weights[1:]) if of_convolution else math.prod(weights) // made[-1]
         total += math.prod(made) * depth

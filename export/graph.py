@@ -51,15 +51,37 @@ def _join(first: onnx.ModelProto, second: onnx.ModelProto, between: str) -> onnx
 
 
 class _UpToProjection(torch.nn.Module):
-    """Give vectors of any length: to scale them is the back's part."""
+    """Give vectors of any length (to scale them is the back's part), by what every phone computes.
+
+    Accelerators lack reductions and layer norms that ONNX has, and a graph is cut where they stand.
+    Means as pooling and as products with constants leave it whole.
+    """
+
+    average: torch.Tensor
 
     def __init__(self, model: EmbeddingModel) -> None:
         super().__init__()
-        self.model = model
+        self.model, width = model, model.projection.in_features
+        self.register_buffer("average", torch.full((width, 1), 1 / width))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        vectors: torch.Tensor = self.model.projection(self.model.extract_features(pixels))
+        features, pool = self.model.trunk(pixels), self.model.pool
+        if pool is None:
+            pooled = self._average_places(features)
+        else:
+            powered = features.clamp(min=pool.least).pow(pool.exponent)
+            pooled = self._average_places(powered).pow(1.0 / pool.exponent)
+        centred = pooled - pooled @ self.average
+        variance = (centred * centred) @ self.average
+        normalised = centred / (variance + self.model.norm.eps).sqrt()
+        vectors: torch.Tensor = self.model.projection(normalised)
         return vectors
+
+    def _average_places(self, features: torch.Tensor) -> torch.Tensor:
+        """Average `[n, c, h, w]` to `[n, c]`; the rank changes by a reshape to a known width."""
+        height, width = features.shape[2:]
+        averaged = torch.nn.functional.avg_pool2d(features, (height, width))
+        return averaged.reshape(-1, self.model.projection.in_features)
 
 
 def export_network(checkpoint: Checkpoint) -> onnx.ModelProto:

@@ -27,6 +27,7 @@ def set_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     if opset < OPSET:
         _spell_out_layer_norms(model)
         _put_axes_into_attributes(model)
+        _forget_zero_sizes(model)
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", opset))
     model.ir_version = helper.find_min_ir_version_for(model.opset_import)
@@ -54,6 +55,13 @@ def _put_axes_into_attributes(model: onnx.ModelProto) -> None:
     left = [each for each in model.graph.initializer if each.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend(left)
+
+
+def _forget_zero_sizes(model: onnx.ModelProto) -> None:
+    """Remove what opset 14 lets reshapes say of sides of length 0: there are none."""
+    for node in model.graph.node:
+        if node.op_type == "Reshape":
+            del node.attribute[:]
 
 
 def _spell_out_layer_norms(model: onnx.ModelProto) -> None:

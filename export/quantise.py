@@ -6,8 +6,9 @@ runtime reads. Only the network is quantised, never the preprocessing before it.
 
 import contextlib
 import logging
+import math
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,7 +48,12 @@ class Quantiser:
             # Symbolic shape inference stumbles over what PyTorch's exporter writes.
             quant_pre_process(plain, self._prepared, skip_symbolic_shape=True)
         graph = onnx.load(self._prepared).graph
-        self.nodes = tuple(node.name for node in graph.node if node.op_type in _OPERATORS)
+        constants = {each.name: tuple(each.dims) for each in graph.initializer}
+        self.nodes = tuple(
+            node.name
+            for node in graph.node
+            if node.op_type in _OPERATORS and not _is_of_norm(node, constants)
+        )
         behind = {node.input[0]: node.name for node in graph.node if node.op_type in _ACTIVATIONS}
         self._activations = {
             node.name: behind[node.output[0]] for node in graph.node if node.output[0] in behind
@@ -76,6 +82,14 @@ class Quantiser:
 
     def __exit__(self, *error: object) -> None:
         self._scratch.cleanup()
+
+
+def _is_of_norm(node: onnx.NodeProto, constants: Mapping[str, tuple[int, ...]]) -> bool:
+    """Return whether a node sums a vector, or adds one number to all: rounded, these ruin it."""
+    shapes = [constants[name] for name in node.input if name in constants]
+    if node.op_type == "MatMul":
+        return any(shape[-1:] == (1,) for shape in shapes)
+    return node.op_type == "Add" and any(math.prod(shape) == 1 for shape in shapes)
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]

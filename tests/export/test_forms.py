@@ -18,9 +18,9 @@ from export.golden import make_golden_images
 from export.runtime import QueryEncoder
 from export.variants import plan_variants
 
-Vectors = arrays.arrays(
-    np.float32, (3, 21), elements=st.floats(-1, 1, width=16).filter(lambda value: abs(value) > 0.01)
-)
+# None so near to zero that its sign is a matter of rounding.
+Component = st.floats(0.0625, 1, width=16) | st.floats(-1, -0.0625, width=16)
+Vectors = arrays.arrays(np.float32, (3, 21), elements=Component)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_old_runtimes_are_given_operators_that_they_know(forms: Path) -> None:
         ]
         assert model.ir_version == (7 if old else 8)
         operators = {node.op_type for node in model.graph.node}
-        assert ("LayerNormalization" in operators) is not old
+        assert not {"LayerNormalization", "ReduceL2", "ReduceMean"} & operators
         assert all(node.name for node in model.graph.node)
     assert {entry["opset"] for entry in Card.read(forms).encoders} == {13, 18}
 
