@@ -22,6 +22,7 @@ from export.gate import GateReport, embed_exactly
 from export.golden import make_golden_images, write_golden_images
 from export.graph import build_model, export_network, to_bytes
 from export.int8 import Quantisation, digest_int8, make_int8
+from export.ort_format import write_ort
 from export.parity import (
     MIN_COSINE_OF_FORM,
     Parity,
@@ -64,13 +65,14 @@ def export_bundle(
     files: Sequence[Source] = (),
     teacher: Checkpoint | None = None,
     quantisation: Quantisation | None = None,
+    with_ort: bool = False,
     overwrite: bool = False,
 ) -> Bundle:
     """Export encoders to a bundle folder once each graph agrees with PyTorch.
 
     Compared on pictures the package makes and on `files`. With `teacher` the alignment is
     measured on `files`, and its vectors of the golden pictures are kept; else a checkpoint's own
-    alignment is passed on.
+    alignment is passed on. `with_ort` writes each encoder in ORT format too.
 
     Raises:
         PocketlensError: when a graph differs (nothing is then written), the teacher is of
@@ -121,7 +123,7 @@ def export_bundle(
             "format": FORMAT,
             "space": variants[0].checkpoint.space.to_json(),
             "trained_on": _list_classes(variants),
-            "encoders": [_describe(folder, exported) for exported, _ in built],
+            "encoders": [_describe(folder, each, with_ort=with_ort) for each, _ in built],
             "golden": golden,
         }
         write_json(folder / CARD, card)
@@ -194,8 +196,9 @@ def _write_golden(folder: Path, files: list[str], teacher: Checkpoint | None) ->
     return {"pictures": pictures, "vectors": vectors}
 
 
-def _describe(folder: Path, exported: Exported) -> dict[str, Any]:
+def _describe(folder: Path, exported: Exported, *, with_ort: bool) -> dict[str, Any]:
     contract, parity = exported.contract, exported.parity
+    ort = write_ort(folder / exported.file.name) if with_ort else ()
     return {
         **dataclasses.asdict(Listed.of(folder, exported.file.name)),
         "input": contract.kind,
@@ -207,6 +210,7 @@ def _describe(folder: Path, exported: Exported) -> dict[str, Any]:
         "encoder": contract.encoder,
         "alignment": dict(contract.alignment) if contract.alignment else None,
         "opset": exported.opset,
+        "ort": [dataclasses.asdict(Listed.of(folder, name)) for name in ort],
         "gate": exported.gate.to_json() if exported.gate else None,
         "parity": {
             "pictures": parity.pictures,

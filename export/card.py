@@ -9,6 +9,8 @@ from encoder.json_files import read_format
 from export.contract import FORMAT
 
 CARD = "card.json"
+# The end of the name of an encoder in ORT format.
+ORT = ".ort"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Card:
         golden = self.value.get("golden")
         entries = [*self.value["encoders"]]
         try:
+            entries += [each for entry in self.encoders for each in entry.get("ort") or ()]
             if golden is not None:
                 entries += [*golden["pictures"], *golden["vectors"]]
             found = [Listed(str(e["file"]), int(e["bytes"]), str(e["sha256"])) for e in entries]

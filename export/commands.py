@@ -64,6 +64,9 @@ def export(
     min_cosine: Annotated[
         float, typer.Option(help="Mean cosine to fp32 that int8 must keep.")
     ] = 0.99,
+    ort: Annotated[
+        bool, typer.Option("--ort", help="In ORT format too, for runtimes built without ONNX.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Export encoders to ONNX files of one bundle, checked."""
@@ -101,6 +104,7 @@ def export(
         files=files,
         teacher=load_checkpoint(teacher) if teacher else None,
         quantisation=plan_quantisation(data, first, limits) if data else None,
+        with_ort=ort,
         overwrite=overwrite,
     )
     report_set_aside(done.quarantined)

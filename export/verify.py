@@ -1,14 +1,15 @@
 """Check a bundle as it lies there: checksums, contracts, and golden vectors on this machine."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encoder.errors import PocketlensError
-from export.card import CARD, Card
+from export.card import CARD, ORT, Card
 from export.runtime import QueryEncoder
 
 
@@ -20,6 +21,16 @@ class Verified:
     pictures: int
     min_cosine: float
     least: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Golden:
+    """Hold what an encoder is to give for the golden pictures, and the file that says so."""
+
+    place: Path
+    expected: NDArray[Any]
+    least: float
+    pictures: Sequence[Path]
 
 
 def verify_bundle(folder: Path, *, exact: bool = False) -> tuple[Verified, ...]:
@@ -61,12 +72,12 @@ def _check_contract(folder: Path, entry: dict[str, Any], card: Card, *, exact: b
 
 
 def _check_vectors(card: Card, *, exact: bool) -> Iterator[Verified]:
-    golden = card.value.get("golden")
-    if golden is None:
+    listed = card.value.get("golden")
+    if listed is None:
         raise PocketlensError(f"{card.folder / CARD}: names no golden pictures to check against")
-    pictures = [card.folder / str(entry["file"]) for entry in golden["pictures"]]
+    pictures = [card.folder / str(entry["file"]) for entry in listed["pictures"]]
     unchecked = {str(entry["file"]) for entry in card.encoders}
-    for entry in golden["vectors"]:
+    for entry in listed["vectors"]:
         if entry.get("of") is None:
             continue
         file = str(entry["of"])
@@ -82,19 +93,33 @@ def _check_vectors(card: Card, *, exact: bool) -> Iterator[Verified]:
         except (KeyError, TypeError, ValueError) as error:
             raise PocketlensError(f"{place}: damaged ({error})") from None
         encoder = QueryEncoder(card.folder / file, exact=exact)
-        found = np.stack([encoder.encode(picture) for picture in pictures])
-        if expected.shape != found.shape or expected.dtype != found.dtype:
-            raise PocketlensError(
-                f"{place}: holds {expected.dtype} {list(expected.shape)}, not {found.dtype} "
-                f"{list(found.shape)}"
-            )
-        cosines = (encoder.read(found) * encoder.read(expected)).sum(axis=1)
-        worst = int(np.argmin(cosines))
-        if not cosines[worst] >= least:
-            raise PocketlensError(
-                f"{card.folder / file}: makes another vector of {pictures[worst].name} than the "
-                f"golden one: cosine {cosines[worst]:.6f} is below {least}"
-            )
-        yield Verified(file, len(pictures), float(cosines[worst]), least)
+        golden = _Golden(place, expected, least, pictures)
+        for name in _list_models(card, file, whole=not (exact and encoder.contract.probe)):
+            yield _compare(QueryEncoder(card.folder / name, exact=exact), golden)
     if unchecked:
         raise PocketlensError(f"{card.folder / CARD}: no golden vectors of {min(unchecked)}")
+
+
+def _list_models(card: Card, file: str, *, whole: bool) -> list[str]:
+    """Return an encoder file and, if `whole`, the one in ORT format: 8-bit products are its own."""
+    entry = next(each for each in card.encoders if each["file"] == file)
+    listed = [str(each["file"]) for each in entry.get("ort") or ()]
+    return [file, *(name for name in listed if whole and name.endswith(ORT))]
+
+
+def _compare(encoder: QueryEncoder, golden: _Golden) -> Verified:
+    expected, pictures = golden.expected, golden.pictures
+    found = np.stack([encoder.encode(picture) for picture in pictures])
+    if expected.shape != found.shape or expected.dtype != found.dtype:
+        raise PocketlensError(
+            f"{golden.place}: holds {expected.dtype} {list(expected.shape)}, not {found.dtype} "
+            f"{list(found.shape)}"
+        )
+    cosines = (encoder.read(found) * encoder.read(expected)).sum(axis=1)
+    worst = int(np.argmin(cosines))
+    if not cosines[worst] >= golden.least:
+        raise PocketlensError(
+            f"{encoder.file}: makes another vector of {pictures[worst].name} than the golden one: "
+            f"cosine {cosines[worst]:.6f} is below {golden.least}"
+        )
+    return Verified(encoder.file.name, len(pictures), float(cosines[worst]), golden.least)

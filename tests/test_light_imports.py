@@ -15,6 +15,7 @@ LIGHT = [
     "encoder.preprocess",
     "encoder.space",
     "export.latency",
+    "export.verify",
     "export.runtime",
     "server_index.build",
     "server_index.encode",

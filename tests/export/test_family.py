@@ -189,3 +189,24 @@ def test_the_command_line_exports_a_family(
     roles = {entry["role"] for entry in Card.read(tmp_path / "bundle").encoders}
     assert roles == {"student", "teacher"}
     assert "one name" in refuse(capsys, "export", both[0], both[0], tmp_path / "twice")
+
+
+def test_ort_files_are_listed_and_verified(
+    student: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "student").mkdir()
+    save_checkpoint(student, tmp_path / "student")
+    bundle = tmp_path / "query"
+    succeed(capsys, "export", tmp_path / "student", bundle, "--ort")
+    (entry,) = Card.read(bundle).encoders
+    names = [each["file"] for each in entry["ort"]]
+    assert names == ["s32.fp32.photo.ort", "s32.fp32.photo.required_operators.config"]
+    operators = (bundle / names[1]).read_text()
+    assert "Conv" in operators and str(tmp_path) not in operators
+    plain, own = QueryEncoder(bundle), QueryEncoder(bundle / names[0])
+    assert own.contract == plain.contract
+    picture = make_golden_images()["noise"]
+    assert float(own.encode(picture) @ plain.encode(picture)) > 0.99999
+    assert succeed(capsys, "verify", bundle).count("golden pictures") == 2
+    damage(bundle, names[0])
+    assert f"{names[0]}: its bytes are not those" in refuse(capsys, "verify", bundle)
