@@ -35,8 +35,8 @@ from export.variants import Variant
 
 GOLDEN = "golden"
 # Another runtime's vectors of the golden pictures may be so far from ours: it rounds otherwise,
-# and decodes JPEG otherwise.
-TOLERANCE: dict[str, float] = {"fp32": 0.9999, "fp16": 0.9999, "int8": 0.99}
+# and decodes large JPEGs whole (`encoder.images` chooses the scale so that this is allowed).
+TOLERANCE: dict[str, float] = {"fp32": 0.999, "fp16": 0.999, "int8": 0.99}
 
 
 @dataclasses.dataclass(frozen=True)

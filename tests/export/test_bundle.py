@@ -9,10 +9,11 @@ from PIL import Image
 
 from encoder.checkpoint import Checkpoint
 from encoder.errors import BadImageError, PocketlensError
+from encoder.images import decode_image
 from encoder.preprocess import Preprocess, normalise, prepare
 from encoder.space import mint_space
 from export import parity as parity_module
-from export.bundle import export_bundle
+from export.bundle import TOLERANCE, export_bundle
 from export.contract import KEY
 from export.front import build_front
 from export.golden import make_golden_images
@@ -166,3 +167,17 @@ def test_what_is_no_encoder_is_refused(bundle: Path, tmp_path: Path) -> None:
     onnx.save(model, foreign)
     with pytest.raises(PocketlensError, match=r"damaged|format"):
         QueryEncoder(foreign)
+
+
+def test_golden_pictures_decoded_whole_are_within_the_tolerance(
+    bundle: Path, student: Checkpoint
+) -> None:
+    """As in a browser, which knows no reduced scale."""
+    encoder, reduced = QueryEncoder(bundle, threads=1), 0
+    for picture in sorted((bundle / "golden").glob("*.*")):
+        if picture.suffix == ".npy":
+            continue
+        whole = decode_image(picture)
+        reduced += encoder.decode(picture).shape != whole.shape
+        assert float(encoder.embed(whole) @ encoder.encode(picture)) >= TOLERANCE["fp32"]
+    assert reduced >= 2
