@@ -24,7 +24,7 @@ def track(description: str, total: int) -> Iterator[Advance]:
 
 
 def report_set_aside(reasons: Iterable[str]) -> None:
-    """Name on standard error the images that could not be used, a line each."""
+    """Name on standard error what could not be used, a line each."""
     for reason in reasons:
         print(f"set aside: {reason}", file=sys.stderr)
 

@@ -94,6 +94,17 @@ class Card:
         return found
 
 
+def list_encoders(path: Path) -> list[Path]:
+    """Return the encoder files of a bundle folder; of a file, itself.
+
+    Raises:
+        PocketlensError: when it is neither.
+    """
+    if not (path / CARD).is_file():
+        return [find_encoder(path)]
+    return [path / str(entry["file"]) for entry in Card.read(path).encoders]
+
+
 def find_encoder(
     path: Path,
     *,

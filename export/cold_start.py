@@ -28,7 +28,8 @@ def measure_cold_start(
     with tempfile.TemporaryDirectory() as folder:
         photo = Path(folder) / "picture"
         photo.write_bytes(picture)
-        arguments = (str(encoder), str(photo), str(threads), provider)
+        # It runs where our packages lie.
+        arguments = (str(encoder.resolve()), str(photo), str(threads), provider)
         done = subprocess.run(
             [sys.executable, "-m", "export.cold_start", *arguments],
             capture_output=True,

@@ -136,13 +136,10 @@ def mobile(
 ) -> None:
     """Say what accelerators of phones take of an encoder, and what to change."""
     require_extra("export", "mobile")
-    from export.card import Card
+    from export.card import list_encoders
     from export.mobile import report_mobile
 
-    files = [encoder]
-    if encoder.is_dir():
-        files = [encoder / str(entry["file"]) for entry in Card.read(encoder).encoders]
-    for file in files:
+    for file in list_encoders(encoder):
         print(file)
         for report in report_mobile(file):
             print(f"  {report.tell()}")
@@ -170,7 +167,7 @@ def verify(
 def pareto(
     data: Data,
     encoders: Annotated[
-        list[Path], typer.Argument(help="Bundle folders or encoder files to compare.")
+        list[Path], typer.Argument(help="Bundles, of which all encoders take part, or files.")
     ],
     teacher: Annotated[Path, typer.Option(help="Checkpoint of the database encoder.")],
     split: Annotated[
@@ -217,7 +214,9 @@ def pareto(
             "--max-ms and --max-mb choose an encoder: choose by --split val, and report with test"
         )
     loaded = load_checkpoint(teacher)
-    entries = open_entries(encoders, loaded.space, image or make_camera_photo(640, 480))
+    photo = image or make_camera_photo(640, 480)
+    entries, left_out = open_entries(encoders, loaded.space, photo)
+    report_set_aside(left_out)
     known = split_classes(read_table(data), known_split(loaded.provenance))
     refuse_changed(loaded, known)
     table = select_asked(known, split)

@@ -27,6 +27,10 @@ Picture = Path | BoxedFile | str | bytes | Image.Image | NDArray[Any]
 _MIN_PROBE_COSINE: dict[Form, float] = {"float": 0.98, "int8": 0.98, "binary": 0.87}
 
 
+class WrongProductsError(PocketlensError):
+    """An int8 encoder that this CPU computes wrongly."""
+
+
 class QueryEncoder:
     """Map pictures to unit vectors with an exported encoder."""
 
@@ -81,7 +85,7 @@ class QueryEncoder:
         wanted = read_vectors(express(expected[None], form, dim), form, dim)[0]
         cosine = float(self.read(self.embed(make_probe())) @ wanted)
         if not cosine >= _MIN_PROBE_COSINE[form]:
-            raise PocketlensError(
+            raise WrongProductsError(
                 f"{self.file}: this CPU computes its 8-bit products wrongly (they saturate; cosine "
                 f"{cosine:.3f} to what they should be); use an fp32 or fp16 encoder here"
             )

@@ -18,9 +18,9 @@ from encoder.json_files import read_json
 from encoder.preprocess import Pixels
 from encoder.progress import track
 from encoder.space import EmbeddingSpace, require_same_space
-from export.card import CARD
+from export.card import CARD, list_encoders
 from export.cost import count_macs, time_side_by_side
-from export.runtime import QueryEncoder
+from export.runtime import QueryEncoder, WrongProductsError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,21 +77,35 @@ class Entry:
 
 
 def open_entries(
-    files: Sequence[Path], space: EmbeddingSpace, photo: Path | bytes
-) -> tuple[Entry, ...]:
-    """Open every encoder file, to be timed on one thread with what it decodes of the photo.
+    places: Sequence[Path], space: EmbeddingSpace, photo: Path | bytes
+) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """Open every encoder, to be timed on one thread with what it decodes of the photo.
+
+    Of a bundle's folder all encoders take part that this CPU computes rightly; also returns why the
+    others do not.
 
     Raises:
         PocketlensError: when one is not an encoder, is of another space, or is named twice.
     """
-    encoders = [QueryEncoder(file, threads=1) for file in files]
+    encoders, left_out = list[QueryEncoder](), list[str]()
+    for place in places:
+        for file in list_encoders(place):
+            try:
+                encoders.append(QueryEncoder(file, threads=1))
+            except WrongProductsError as error:
+                if not place.is_dir():
+                    raise
+                left_out.append(str(error))
+    if not encoders:
+        raise PocketlensError("; ".join(left_out) or "no encoder to compare")
     names = name_encoders([encoder.file for encoder in encoders])
     for encoder in encoders:
         require_same_space(encoder.contract.space, space, what=str(encoder.file))
-    return tuple(
+    entries = tuple(
         Entry(name, encoder, encoder.decode(photo), count_macs(encoder.file))
         for name, encoder in zip(names, encoders, strict=True)
     )
+    return entries, tuple(left_out)
 
 
 def name_encoders(files: Sequence[Path]) -> list[str]:

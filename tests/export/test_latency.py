@@ -94,12 +94,16 @@ def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
 
 
 def test_records_of_several_platforms_are_merged(
-    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(bundle.parent)
     other, both, plot = (tmp_path / name for name in ("browser.json", "both.json", "both.svg"))
     other.write_text(json.dumps(to_json([make_run()])))
     shown = succeed(
-        capsys, "bench", bundle, "--threads", 1, "--rounds", 2, "--merge", other,
+        capsys, "bench", bundle.name, "--threads", 1, "--rounds", 2, "--merge", other,
         "--json", both, "--plot", plot,
     )  # fmt: skip
     assert "browser: s32.onnx" in shown and "python: s32.fp32.photo.onnx, 1 thread" in shown

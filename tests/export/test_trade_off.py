@@ -19,13 +19,16 @@ from encoder.errors import PocketlensError
 from encoder.evaluate import evaluate_checkpoints
 from encoder.evaluation.bootstrap import Interval
 from encoder.evaluation.protocol import EvaluationRow
+from export import trade_off
 from export.bundle import export_bundle
 from export.cost import count_macs, time_side_by_side
-from export.runtime import QueryEncoder
+from export.golden import make_camera_photo
+from export.runtime import QueryEncoder, WrongProductsError
 from export.trade_off import (
     Candidate,
     mark_front,
     name_encoders,
+    open_entries,
     pick_candidate,
     refuse_seen,
     select_asked,
@@ -39,8 +42,9 @@ def bundles(
     teacher: Checkpoint, student: Checkpoint, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Path]:
     folder = tmp_path_factory.mktemp("bundles")
-    for checkpoint, name in ((student, "small"), (teacher, "large")):
-        export_bundle([Variant(checkpoint)], folder / name)
+    codes = [Variant(student, form="binary"), Variant(student, prefix=20)]
+    export_bundle([Variant(student), *codes], folder / "small")
+    export_bundle([Variant(teacher)], folder / "large")
     return [folder / "small", folder / "large"]
 
 
@@ -176,6 +180,13 @@ def test_the_command_compares_draws_and_picks(
         next(each for each in value["candidates"] if name in each["name"])
         for name in ("large", "small")
     )
+    assert [each["bytes"] > 0 for each in value["candidates"]] == [True] * 4
+    assert {each["name"].partition("/")[2] for each in value["candidates"]} == {
+        "s64.fp32.photo.onnx",
+        "s32.fp32.photo.onnx",
+        "s32.fp32.photo.binary.onnx",
+        "s32.fp32.photo.d20.onnx",
+    }
     assert large["macs"] > 3 * small["macs"] and min(large["ms"], small["ms"]) > 0
     assert large["encoder"] == teacher.encoder
     best = max(value["candidates"], key=lambda each: (each["figures"]["r1"], -each["ms"]))
@@ -195,6 +206,24 @@ def test_the_command_compares_draws_and_picks(
     (row,) = evaluate_checkpoints(teacher, None, table).rows
     # One of eight may go the other way: the database is encoded in bfloat16 where that is fast.
     assert large["figures"]["r1"] == pytest.approx(row.figures["r1"], abs=12.5)
+
+
+def test_what_this_cpu_computes_wrongly_takes_no_part(
+    student: Checkpoint, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_some(file: Path, **options: int) -> QueryEncoder:
+        if "binary" in file.name:
+            raise WrongProductsError(f"{file}: this CPU computes it wrongly")
+        return QueryEncoder(file, **options)
+
+    monkeypatch.setattr(trade_off, "QueryEncoder", open_some)
+    photo = make_camera_photo(64, 48)
+    entries, left_out = open_entries(bundles, student.space, photo)
+    assert [entry.encoder.contract.dim for entry in entries] == [32, 20, 32]
+    assert len(left_out) == 1 and "binary.onnx: this CPU" in left_out[0]
+    code = bundles[0] / "s32.fp32.photo.binary.onnx"
+    with pytest.raises(PocketlensError, match="this CPU computes it wrongly"):
+        open_entries([code], student.space, photo)
 
 
 def test_an_encoder_of_another_space_is_refused(
