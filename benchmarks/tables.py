@@ -96,6 +96,23 @@ def format_search() -> str:
     return "\n".join(lines)
 
 
+def format_query() -> str:
+    """Return the table of a query's milliseconds, against what people do otherwise."""
+    figures = read_figures("query_latency")
+    ours = figures["query.ms.query"]
+    rows = (
+        ("this toolkit: reduced decode, resize in the graph, student at 112 px", "query"),
+        ("the limit: reduced decode and the network, each alone", ""),
+        ("the student exported as it comes: whole decode, Pillow, numpy, fp32 ONNX", "naive"),
+        ("ordinary: whole decode, torchvision, the teacher at 224 px in PyTorch", "ordinary"),
+    )
+    lines = ["| one photo of 4000×3000, one thread | ms | ÷ ours |", "|---|---|---|"]
+    for title, key in rows:
+        ms = figures[f"query.ms.{key}"] if key else ours * figures["query.vs_limit"]
+        lines.append(f"| {title} | {ms:.1f} | {ms / ours:.2f} |")
+    return "\n".join(lines)
+
+
 def format_recorded(name: str, table: Callable[[dict[str, float]], str]) -> str:
     """Return a table of the figures of a result file."""
     return table(read_figures(name))
@@ -106,6 +123,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": format_speed,
     "off-the-shelf": format_off_the_shelf,
     "search": format_search,
+    "query": format_query,
     "teachers": partial(format_recorded, "teachers", teacher_tables.format_full),
     "losses": partial(format_recorded, "teachers", teacher_tables.format_losses),
     "shares": partial(format_recorded, "teachers", teacher_tables.format_shares),
