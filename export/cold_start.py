@@ -58,6 +58,12 @@ def _main(encoder: str, picture: str, threads: str, provider: str) -> None:
 
 
 def _read_peak_mb() -> float | None:
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Not getrusage: on Linux a child's begins with what its parent held.
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
     try:
         import resource
     except ImportError:  # not on Windows

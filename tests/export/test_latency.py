@@ -50,7 +50,7 @@ def test_every_stage_is_timed_for_every_encoder_and_number_of_threads(bundle: Pa
         assert 0 < run.ms["postprocess"]["p50"] < run.ms["network"]["p50"]
         assert all(each["p50"] <= each["p95"] <= each["p99"] for each in run.ms.values())
         assert set(run.cold_ms) == {"import", "load", "first"} and min(run.cold_ms.values()) > 0
-        assert run.nodes["CPUExecutionProvider"] > 40 and run.peak_mb and run.peak_mb > 20
+        assert run.nodes["CPUExecutionProvider"] > 40 and run.peak_mb and 20 < run.peak_mb < 600
         assert run.size == 32 and run.provider == "CPUExecutionProvider"
 
 
