@@ -10,7 +10,6 @@ or a picture that takes ten seconds ends the run; anything raised but a refusal 
 import argparse
 import io
 import json
-import resource
 import signal
 import tempfile
 import traceback
@@ -24,6 +23,7 @@ from record import update_result
 
 from encoder.errors import BadImageError
 from encoder.images import Limits, decode_image
+from encoder.memory import read_peak_mb
 from encoder.preprocess import Preprocess
 from export.golden import make_camera_photo, write_golden_images
 
@@ -88,7 +88,7 @@ def try_pictures(count: int, seed: int) -> dict[str, Any]:
     pictures = make_pictures()
     outcomes: Counter[str] = Counter(decoded=0, refused=0, failed=0)
     failures: list[str] = []
-    before = _peak_mb()
+    before = read_peak_mb() or 0.0
     for number in range(count):
         mutated = mutate(pictures[number % len(pictures)], rng)
         # Without a handler: what hangs, even outside Python, ends the process.
@@ -103,11 +103,12 @@ def try_pictures(count: int, seed: int) -> dict[str, Any]:
             outcomes["failed"] += 1
             failures.append(f"picture {number}: {traceback.format_exc(limit=-1)}")
         signal.alarm(0)
-    return {**outcomes, "images": count, "grown_mb": _peak_mb() - before, "failures": failures}
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        **outcomes,
+        "images": count,
+        "grown_mb": (read_peak_mb() or 0.0) - before,
+        "failures": failures,
+    }
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from encoder.memory import name_processor
+from encoder.memory import name_processor, read_cpuinfo
 
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = ("torch", "timm", "onnxruntime", "faiss-cpu", "numpy", "pillow")
@@ -19,14 +19,11 @@ _LIBRARIES = ("torch", "timm", "onnxruntime", "faiss-cpu", "numpy", "pillow")
 
 def describe_machine() -> dict[str, Any]:
     """Return processor, cores and memory, without any name or path of the machine."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    flags = next((line for line in lines if line.startswith("flags")), "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
     return {
         "processor": name_processor(),
-        "features": [name for name in known if name in flags.split()],
+        "features": [name for name in known if name in read_cpuinfo("flags").split()],
         "cores": os.cpu_count(),
         "memory_gib": round(memory, 1),
         "system": platform.system(),

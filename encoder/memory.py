@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import sys
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -47,16 +48,33 @@ def count_cores() -> int:
 
 def has_fast_bfloat16() -> bool:
     """Return whether the CPU multiplies bfloat16 in hardware."""
-    return bool({"avx512_bf16", "amx_bf16"} & set(_read_cpuinfo("flags").split()))
+    return bool({"avx512_bf16", "amx_bf16"} & set(read_cpuinfo("flags").split()))
 
 
 def name_processor() -> str:
     """Return what the processor calls itself."""
-    return _read_cpuinfo("model name") or platform.processor() or platform.machine()
+    return read_cpuinfo("model name") or platform.processor() or platform.machine()
 
 
-def _read_cpuinfo(field: str) -> str:
+def read_cpuinfo(field: str) -> str:
     """Return what Linux says of the first core; nothing elsewhere."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
+
+
+def read_peak_mb() -> float | None:
+    """Return the most memory that this process ever held, in MB; None where no one says."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Not getrusage: on Linux a child's begins with what its parent held.
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # In bytes on macOS, in kibibytes elsewhere.
+    return float(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from encoder.errors import PocketlensError
+from encoder.memory import read_peak_mb
 
 
 def measure_cold_start(
@@ -54,23 +55,7 @@ def _main(encoder: str, picture: str, threads: str, provider: str) -> None:
     at.append(time.perf_counter())
     steps = zip(("import", "load", "first"), at[:-1], at[1:], strict=True)
     ms = {name: 1e3 * (end - start) for name, start, end in steps}
-    print(json.dumps({"ms": ms, "peak_mb": _read_peak_mb()}))
-
-
-def _read_peak_mb() -> float | None:
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # Not getrusage: on Linux a child's begins with what its parent held.
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # In bytes on macOS, in kibibytes elsewhere.
-    return float(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)
+    print(json.dumps({"ms": ms, "peak_mb": read_peak_mb()}))
 
 
 if __name__ == "__main__":

@@ -51,18 +51,13 @@ class Contract:
         """Return how many dimensions the output stands for."""
         return self.prefix or self.space.dim
 
-    @property
-    def is_whole(self) -> bool:
-        """Return whether the output is a vector of the space as it is: float, all dimensions."""
-        return self.form == "float" and self.dim == self.space.dim
-
     def require_whole(self, where: str) -> None:
         """Refuse an encoder of codes or prefixes where vectors of the space are needed.
 
         Raises:
             PocketlensError: naming the file, which is `where`.
         """
-        if not self.is_whole:
+        if self.form != "float" or self.dim < self.space.dim:
             raise PocketlensError(
                 f"{where}: gives {self.dim}-d {self.form}; take one that gives float vectors of "
                 f"all {self.space.dim} dimensions"

@@ -13,7 +13,8 @@ from encoder.errors import PocketlensError
 from encoder.model import EmbeddingModel, fold_for_inference
 from export.back import NETWORK_OUTPUT, build_back
 from export.contract import KEY, Contract
-from export.front import IR_VERSION, NETWORK_INPUT, OPSET, build_front
+from export.front import NETWORK_INPUT, build_front
+from export.graph_part import IR_VERSION, OPSET
 from export.half import store_half
 from export.opsets import set_opset
 
@@ -31,15 +32,13 @@ def build_model(
     front = build_front(contract.preprocess, contract.kind)
     model = _join(_join(front, network, NETWORK_INPUT), build_back(contract), NETWORK_OUTPUT)
     _strip(model)
-    model = set_opset(model, opset)
     model.producer_name, model.producer_version = "pocketlens", ""
     if contract.precision == "fp16":
         store_half(model)
     entry = model.metadata_props.add()
     entry.key = KEY
     entry.value = json.dumps(contract.to_json(), sort_keys=True)
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    return set_opset(model, opset)
 
 
 def _join(first: onnx.ModelProto, second: onnx.ModelProto, between: str) -> onnx.ModelProto:

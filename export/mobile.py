@@ -5,7 +5,6 @@ operator, with input sizes as they are in the file. A graph that is cut into sev
 runs slower than on the CPU alone: vectors are handed over at each cut.
 """
 
-import contextlib
 import dataclasses
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from onnxruntime.tools.mobile_helpers import usability_checker
 from onnxruntime.tools.onnx_model_utils import optimize_model
 
 from export.contract import Contract
+from export.quiet import quiet
 from export.runtime import QueryEncoder
 
 # How the checker calls each, and its list of operators.
@@ -66,7 +66,7 @@ def report_mobile(file: Path) -> tuple[MobileReport, ...]:
     with tempfile.TemporaryDirectory() as folder:
         # As a session sees it: constants computed, nodes joined.
         optimised = Path(folder) / "optimised.onnx"
-        with _quiet():
+        with quiet():
             optimize_model(file, optimised)
         model = onnx.load(optimised)
     _fix_batch(model)
@@ -113,10 +113,3 @@ def _fix_batch(model: onnx.ModelProto) -> None:
             if side.dim_param == "batch":
                 side.dim_value = 1
     del model.graph.value_info[:]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the library's own progress off the screen."""
-    with contextlib.redirect_stdout(None):
-        yield

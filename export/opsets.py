@@ -7,7 +7,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from encoder.errors import PocketlensError
-from export.front import OPSET
+from export.graph_part import OPSET
 
 # Older ones lack 8-bit weights with a scale for each channel; newer ones most devices.
 OLDEST, NEWEST = 13, 21

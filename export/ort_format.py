@@ -1,8 +1,5 @@
 """ONNX Runtime's own file format, for the builds of it that read no other."""
 
-import contextlib
-import logging
-import warnings
 from pathlib import Path
 
 from onnxruntime.tools.convert_onnx_models_to_ort import (
@@ -11,6 +8,7 @@ from onnxruntime.tools.convert_onnx_models_to_ort import (
 )
 
 from export.card import ORT
+from export.quiet import quiet
 
 # Beside it lies what a build of the runtime for these encoders alone needs to know.
 OPERATORS = ".required_operators.config"
@@ -22,15 +20,8 @@ def write_ort(file: Path) -> tuple[str, str]:
     The graph is optimised as a session would do when it opens it, but for what only some processors
     can run. Returns the names of both files.
     """
-    before = logging.root.manager.disable
-    logging.disable(logging.INFO)
-    try:
-        with contextlib.redirect_stdout(None), warnings.catch_warnings():
-            # It leaves the file that it reads to be closed by chance.
-            warnings.simplefilter("ignore", ResourceWarning)
-            convert_onnx_models_to_ort(file, optimization_styles=[OptimizationStyle.Fixed])
-    finally:
-        logging.disable(before)
+    with quiet():
+        convert_onnx_models_to_ort(file, optimization_styles=[OptimizationStyle.Fixed])
     model, operators = file.with_suffix(ORT), file.with_suffix(OPERATORS)
     # Its remarks name folders of this machine.
     lines = [line for line in operators.read_text().splitlines() if not line.startswith("#")]

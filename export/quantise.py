@@ -4,13 +4,11 @@ Weights are int8 for each channel, activations uint8 for each tensor, in the QDQ
 runtime reads. Only the network is quantised, never the preprocessing before it.
 """
 
-import contextlib
-import logging
 import math
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import onnx
@@ -25,6 +23,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from encoder.preprocess import Preprocess, normalise
 from export.front import NETWORK_INPUT
+from export.quiet import quiet
 
 # What has weights, or joins branches: each is quantised with the activation behind it.
 _OPERATORS = ("Conv", "Gemm", "MatMul", "Add")
@@ -44,7 +43,7 @@ class Quantiser:
         plain, self._prepared = folder / "network.onnx", folder / "prepared.onnx"
         self._output, self._ranges = folder / "int8.onnx", folder / "ranges.json"
         onnx.save(network, plain)
-        with _quiet():
+        with quiet():
             # Symbolic shape inference stumbles over what PyTorch's exporter writes.
             quant_pre_process(plain, self._prepared, skip_symbolic_shape=True)
         graph = onnx.load(self._prepared).graph
@@ -63,7 +62,7 @@ class Quantiser:
         """Return the network in int8 but for the nodes named; the first call calibrates."""
         chosen = [name for name in self.nodes if name not in kept]
         chosen += [self._activations[name] for name in chosen if name in self._activations]
-        with _quiet():
+        with quiet():
             quantize_static(
                 self._prepared,
                 self._output,
@@ -101,14 +100,3 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         """Return the next input, or nothing behind the last one."""
         return next(self._inputs, None)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[Any]:
-    """Keep ONNX Runtime's advice to itself: it speaks of steps that are done."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

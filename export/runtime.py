@@ -14,7 +14,7 @@ from encoder.images import BoxedFile, Limits, decode_image
 from encoder.preprocess import Pixels, enlarge_tiny, prepare
 from export.card import find_encoder
 from export.contract import INPUTS, Contract, make_probe
-from export.forms import Form, count_values, express, read_vectors
+from export.forms import OUTPUTS, Form, count_values, express, read_vectors
 
 _CPU = "CPUExecutionProvider"
 # It sends pictures to a server.
@@ -110,7 +110,7 @@ class QueryEncoder:
         """
         if not pictures:
             values = count_values(self.contract.form, self.contract.dim)
-            return np.empty((0, values), self.contract.to_json()["output"]["type"])
+            return np.empty((0, values), OUTPUTS[self.contract.form][1])
         decoded = [self.decode(picture) for picture in pictures]
         if self.contract.kind == "photo":
             return np.stack([self.embed(pixels) for pixels in decoded])

@@ -10,7 +10,7 @@ from encoder.errors import PocketlensError
 from encoder.space import require_same_space
 from export.contract import Kind, Precision
 from export.forms import Form
-from export.front import OPSET
+from export.graph_part import OPSET
 from export.opsets import NEWEST, OLDEST, OLDEST_PHOTO
 
 

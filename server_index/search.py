@@ -14,7 +14,16 @@ def open_pair(index: Path, encoder: Path) -> tuple[Index, QueryEncoder]:
         PocketlensError: when either cannot be opened, or their spaces differ, naming both.
     """
     opened = Index.open(index)
+    return opened, open_query(opened, encoder)
+
+
+def open_query(index: Index, encoder: Path) -> QueryEncoder:
+    """Open a query encoder whose vectors an index can be asked for.
+
+    Raises:
+        PocketlensError: when it cannot be opened, or its space is another, naming both.
+    """
     query = QueryEncoder(encoder)
     query.contract.require_whole(str(query.file))
-    require_same_space(query.contract.space, opened.space, what=str(query.file))
-    return opened, query
+    require_same_space(query.contract.space, index.space, what=str(query.file))
+    return query
