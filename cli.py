@@ -161,10 +161,10 @@ def demo(
 def _open_search(index: Path, encoders: list[Path]) -> "Callable[[NDArray[np.float32]], object]":
     """Join what must meet: a search of the index for vectors of these encoders."""
     require_extra("server", "--index")
+    from server_index.index import Index
     from server_index.search import open_query
-    from server_index.store import Index
 
-    opened = Index.open(index)
+    opened = Index(index)
     for encoder in encoders:
         open_query(opened, encoder)
     return lambda vectors: opened.search(vectors, 10)

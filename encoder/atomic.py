@@ -25,10 +25,10 @@ def new_file(path: Path) -> Iterator[Path]:
     scratch = Path(name)
     try:
         yield scratch
-        _sync(scratch)
+        sync(scratch)
         scratch.chmod(0o644)
         scratch.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
@@ -116,7 +116,8 @@ def _exchange(first: Path, second: Path) -> bool:
     return done == 0
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Flush a file or a folder to disk."""
     if os.name == "nt" and path.is_dir():
         return  # Windows cannot open folders
     handle = os.open(path, os.O_RDONLY)
@@ -129,7 +130,7 @@ def _sync(path: Path) -> None:
 def _sync_tree(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
         if not path.is_symlink():
-            _sync(path)
+            sync(path)
 
 
 @contextlib.contextmanager
@@ -146,8 +147,8 @@ def new_folder(path: Path, *, marker: str, overwrite: bool = False) -> Iterator[
         _sync_tree(scratch)
         # Again: another program may have made the folder meanwhile.
         check_output(path, marker=marker, overwrite=overwrite)
-        _put(scratch, path)
-        _sync(path.parent)
+        put_folder(scratch, path)
+        sync(path.parent)
     except OSError as error:
         # A failed write names no file, or one in the scratch folder; the user knows the output.
         if not error.filename or str(error.filename).startswith(str(scratch)):
@@ -157,8 +158,8 @@ def new_folder(path: Path, *, marker: str, overwrite: bool = False) -> Iterator[
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _put(scratch: Path, path: Path) -> None:
-    """Rename the finished folder to its place, whatever old one is there."""
+def put_folder(scratch: Path, path: Path) -> None:
+    """Rename a finished folder to its place; an old one there takes the scratch folder's name."""
     if not path.exists() or not any(path.iterdir()):
         scratch.rename(path)
     elif not _exchange(scratch, path):

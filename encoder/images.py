@@ -52,12 +52,26 @@ class BoxedFile:
         return str(self.file)
 
 
-Source = Path | BoxedFile
+@dataclasses.dataclass(frozen=True)
+class PackedFile:
+    """Name an image that lies in an uncompressed archive: where its bytes begin, and how many."""
+
+    file: Path
+    name: str
+    first: int
+    size: int
+
+    def __str__(self) -> str:
+        """Return the archive and the name in it."""
+        return f"{self.file}/{self.name}"
+
+
+Source = Path | BoxedFile | PackedFile
 
 
 def file_of(source: Source) -> Path:
     """Return the file that an image is read from."""
-    return source.file if isinstance(source, BoxedFile) else source
+    return source if isinstance(source, Path) else source.file
 
 
 def decode_image(
@@ -76,7 +90,7 @@ def decode_image(
     name = "image" if isinstance(source, bytes) else str(source)
     box = source.box if isinstance(source, BoxedFile) else None
     try:
-        data = _read(source if isinstance(source, bytes) else file_of(source), limits, name)
+        data = _read(source, limits, name)
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check_header(image, limits, name)
             scale = 1
@@ -98,17 +112,28 @@ def decode_image(
         raise BadImageError(f"{name}: damaged image ({first_line(error)})") from None
 
 
-def _read(source: Path | bytes, limits: Limits, name: str) -> bytes:
+def _read(source: Source | bytes, limits: Limits, name: str) -> bytes:
     if isinstance(source, bytes):
-        size, data = len(source), source
+        size = len(source)
+    elif isinstance(source, PackedFile):
+        size = source.size
     else:
-        size = source.stat().st_size
-        data = source.read_bytes() if size <= limits.max_bytes else b""
+        size = file_of(source).stat().st_size
     if size > limits.max_bytes:
         raise BadImageError(f"{name}: larger than {limits.max_bytes >> 20} MiB")
+    data = source if isinstance(source, bytes) else read_source_bytes(source)
     if not data:
         raise BadImageError(f"{name}: empty file")
     return data
+
+
+def read_source_bytes(source: Source) -> bytes:
+    """Return the bytes of the file, or of the part of an archive, that an image is decoded from."""
+    if not isinstance(source, PackedFile):
+        return file_of(source).read_bytes()
+    with source.file.open("rb") as archive:
+        archive.seek(source.first)
+        return archive.read(source.size)
 
 
 def _check_header(image: Image.Image, limits: Limits, name: str) -> None:

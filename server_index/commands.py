@@ -7,36 +7,109 @@ import typer
 
 from encoder.errors import PocketlensError, require_extra
 from encoder.options import Overwrite
+from server_index.index_commands import app as index_app
+from server_index.index_options import (
+    KindOption,
+    MaxMemory,
+    MaxMs,
+    MinRecall,
+    print_lines,
+    read_kind,
+    read_targets,
+)
 
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(index_app, name="index")
+
+_DATA = "Folder, .csv, .parquet, .tar, .txt list of paths, or - for a list on standard input."
+_ENCODER = "Database encoder: checkpoint folder, encoder file or bundle."
+_Precision = Annotated[str, typer.Option(help="Of a checkpoint: auto, fp32 or bf16.")]
+_Average = Annotated[
+    str, typer.Option("--average", help="Looks at each image: none, flip (2) or crops (7).")
+]
+_Sha256 = Annotated[bool, typer.Option("--sha256", help="Record the digest of each file.")]
 
 
 @app.command("build-index")
 def build_index(
-    data: Annotated[Path, typer.Argument(help="Folder of images, or a CSV or Parquet table.")],
+    data: Annotated[Path, typer.Argument(help=_DATA)],
     output: Annotated[Path, typer.Argument(help="Index folder to write.")],
-    encoder: Annotated[
-        Path, typer.Option(help="Database encoder: checkpoint folder, encoder file or bundle.")
-    ],
-    precision: Annotated[str, typer.Option(help="Of a checkpoint: auto, fp32 or bf16.")] = "auto",
+    encoder: Annotated[Path, typer.Option(help=_ENCODER)],
+    precision: _Precision = "auto",
+    averaging: _Average = "none",
+    dim: Annotated[
+        int | None, typer.Option(help="Keep so many of the space's first dimensions.")
+    ] = None,
+    kind: KindOption = None,
+    min_recall: MinRecall = 0.95,
+    max_memory: MaxMemory = None,
+    max_ms: MaxMs = None,
+    with_sha256: _Sha256 = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Encode a database and index it."""
+    """Encode a database and index it. Killed, it goes on where it was when it is run again."""
     require_extra("server", "build-index")
     from encoder.atomic import check_output
-    from encoder.datasets.splits import read_table
     from encoder.progress import report_set_aside, track
+    from server_index.arrange import arrange
+    from server_index.averaging import read_averaging
+    from server_index.build import Filling
     from server_index.build import build_index as run
     from server_index.encode import open_encoder
-    from server_index.store import MANIFEST
+    from server_index.manifest import MANIFEST
+    from server_index.source import read_entries
 
-    check_output(output, marker=MANIFEST, overwrite=overwrite, inputs=[data, encoder])
-    table = read_table(data)
-    opened = open_encoder(encoder, precision=precision)
-    with track("encoding the database", len(table)) as advance:
-        built = run(opened, table, output, overwrite=overwrite, advance=advance)
-    report_set_aside(entry.reason for entry in built.quarantined)
-    print(f"{output}: {built.items} images in space {opened.space.id}, encoder {opened.encoder}")
+    inputs = [encoder] if str(data) == "-" else [data, encoder]
+    check_output(output, marker=MANIFEST, overwrite=overwrite, inputs=inputs)
+    wanted, targets = read_kind(kind), read_targets(min_recall, max_memory, max_ms)
+    opened = open_encoder(encoder, precision=precision, averaging=read_averaging(averaging))
+    with track("encoding the database", _count(data)) as advance:
+        filled = run(
+            opened,
+            read_entries(data),
+            output,
+            overwrite=overwrite,
+            dim=dim,
+            filling=Filling(with_sha256=with_sha256),
+            arrange=lambda writer: print_lines(arrange(writer, targets, wanted)),
+            advance=advance,
+        )
+    report_set_aside(filled.set_aside)
+    if filled.present:
+        print(f"{filled.present} of them were encoded by a run that was stopped")
+    print(f"{output}: {filled.items} images in space {opened.space.id}, encoder {opened.encoder}")
+
+
+@app.command()
+def add(
+    data: Annotated[Path, typer.Argument(help=_DATA)],
+    index: Annotated[Path, typer.Option(help="Index folder.")],
+    encoder: Annotated[Path, typer.Option(help=_ENCODER)],
+    precision: _Precision = "auto",
+    averaging: _Average = "none",
+    with_sha256: _Sha256 = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Encode again what has changed since.")
+    ] = False,
+) -> None:
+    """Encode the images that an index does not hold yet, and add them; each is then durable."""
+    require_extra("server", "add")
+    from encoder.progress import report_set_aside, track
+    from server_index.averaging import read_averaging
+    from server_index.build import Filling, fill_index
+    from server_index.encode import open_encoder
+    from server_index.source import read_entries
+    from server_index.writer import IndexWriter
+
+    with IndexWriter(index) as writer:
+        opened = open_encoder(encoder, precision=precision, averaging=read_averaging(averaging))
+        with track("encoding the database", _count(data)) as advance:
+            entries = read_entries(data)
+            filled = fill_index(writer, opened, entries, Filling(replace, with_sha256), advance)
+        report_set_aside(filled.set_aside)
+        print(f"{index}: {filled.encoded} added, {filled.present} there already, {len(writer)} now")
+    if filled.changed:
+        print(f"{filled.changed} have changed since they were encoded: --replace encodes them anew")
 
 
 @app.command()
@@ -45,6 +118,9 @@ def search(
     index: Annotated[Path, typer.Option(help="Index folder.")],
     encoder: Annotated[Path, typer.Option(help="Query encoder: exported file or bundle.")],
     count: Annotated[int, typer.Option("--count", "-k", help="Number of answers.")] = 5,
+    where: Annotated[
+        str | None, typer.Option(help="Filter, as: price < 20 and brand in ('a', 'b').")
+    ] = None,
 ) -> None:
     """Find the images nearest to a picture."""
     require_extra("server", "search")
@@ -53,8 +129,18 @@ def search(
     if count < 1:
         raise PocketlensError(f"--count must be at least 1, not {count}")
     opened, query = open_pair(index, encoder)
-    hits = opened.search(query.encode(image)[None], count)[0]
-    width = max(len(hit.item.id) for hit in hits)
+    hits = opened.search(query.encode(image)[None], count, where=where)[0]
+    width = max((len(hit.item.id) for hit in hits), default=2)
     print(f"{'rank':>4}  {'score':>6}  {'id':<{width}}  path")
     for rank, hit in enumerate(hits, 1):
         print(f"{rank:>4}  {hit.score:6.3f}  {hit.item.id:<{width}}  {hit.item.path}")
+
+
+def _count(data: Path) -> int:
+    """Return how many images a source has; 0 where only reading it tells."""
+    from server_index.source import count_entries
+
+    total = count_entries(data)
+    if not total and str(data) != "-":
+        raise PocketlensError(f"{data}: no images found")
+    return total

@@ -8,20 +8,24 @@ from typing import Protocol
 
 import numpy as np
 
+from encoder.digests import digest_json
 from encoder.embed import (
+    BATCH_SIZE,
     NO_VECTORS,
     EmbeddedBatch,
     Embedder,
     Vectors,
     embed_files,
+    embed_pictures,
     set_bad_aside,
 )
 from encoder.errors import BadImageError, require_extra
-from encoder.images import Source
+from encoder.images import Source, decode_image
 from encoder.memory import count_cores
-from encoder.preprocess import Preprocess
-from encoder.space import EmbeddingSpace
+from encoder.preprocess import Pixels, Preprocess, prepare
+from encoder.space import ID_LENGTH, EmbeddingSpace
 from export.runtime import QueryEncoder
+from server_index.averaging import Averaging, average, count_looks, look
 
 _CHUNK = 256
 
@@ -41,7 +45,9 @@ class DatabaseEncoder(Protocol):
         """Encode files in order, a batch at a time."""
 
 
-def open_encoder(path: Path, *, precision: str = "auto") -> DatabaseEncoder:
+def open_encoder(
+    path: Path, *, precision: str = "auto", averaging: Averaging = "none"
+) -> DatabaseEncoder:
     """Open a checkpoint folder, an encoder file or a bundle.
 
     Raises:
@@ -49,14 +55,15 @@ def open_encoder(path: Path, *, precision: str = "auto") -> DatabaseEncoder:
     """
     if (path / "model.safetensors").is_file():
         require_extra("torch", f"{path} (a PyTorch checkpoint)")
-        return _open_checkpoint(path, precision)
+        return _open_checkpoint(path, precision, averaging)
     # One thread a picture on every core needs no hand-over between cores.
     runtime = QueryEncoder(path, threads=1)
     runtime.contract.require_whole(str(runtime.file))
-    return ExportedEncoder(runtime.contract.space, runtime.contract.encoder, runtime)
+    encoder = _name_averaged(runtime.contract.encoder, averaging)
+    return ExportedEncoder(runtime.contract.space, encoder, runtime, averaging)
 
 
-def _open_checkpoint(path: Path, precision: str) -> DatabaseEncoder:
+def _open_checkpoint(path: Path, precision: str, averaging: Averaging) -> DatabaseEncoder:
     from encoder.checkpoint import load_checkpoint
     from encoder.inference import prepare_inference
 
@@ -64,10 +71,18 @@ def _open_checkpoint(path: Path, precision: str) -> DatabaseEncoder:
     inference = prepare_inference(checkpoint, precision=precision)
     return CheckpointEncoder(
         space=checkpoint.space,
-        encoder=checkpoint.encoder_at(inference.precision),
+        encoder=_name_averaged(checkpoint.encoder_at(inference.precision), averaging),
         preprocess=checkpoint.preprocess,
         embedder=inference.embedder,
+        averaging=averaging,
     )
+
+
+def _name_averaged(encoder: str, averaging: Averaging) -> str:
+    """Return the digest of an encoder whose vectors are averaged: it is another encoder."""
+    if averaging == "none":
+        return encoder
+    return digest_json({"encoder": encoder, "averaging": averaging})[:ID_LENGTH]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +93,25 @@ class CheckpointEncoder:
     encoder: str
     preprocess: Preprocess
     embedder: Embedder
+    averaging: Averaging = "none"
 
     def encode_files(self, files: Sequence[Source]) -> Iterator[EmbeddedBatch]:
         """Encode files in order; unreadable ones are set aside."""
-        return embed_files(files, self.preprocess, self.embedder)
+        if self.averaging == "none":
+            return embed_files(files, self.preprocess, self.embedder)
+
+        def read(position: int) -> Pixels:
+            picture = decode_image(files[position], target=self.preprocess)
+            looks = look(picture, self.averaging)
+            return np.stack([prepare(each, self.preprocess) for each in looks])
+
+        def embed(looks: Pixels) -> Vectors:
+            vectors = self.embedder.embed(looks.reshape(-1, *looks.shape[2:]))
+            return average(vectors.reshape(*looks.shape[:2], -1))
+
+        embedder = dataclasses.replace(self.embedder, embed=embed)
+        batch_size = max(1, BATCH_SIZE // count_looks(self.averaging))
+        return embed_pictures(files, read, embedder, batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +121,7 @@ class ExportedEncoder:
     space: EmbeddingSpace
     encoder: str
     runtime: QueryEncoder
+    averaging: Averaging = "none"
 
     def encode_files(self, files: Sequence[Source]) -> Iterator[EmbeddedBatch]:
         """Encode files in order; unreadable ones are set aside."""
@@ -104,6 +135,9 @@ class ExportedEncoder:
 
     def _encode(self, file: Source) -> Vectors | BadImageError:
         try:
-            return self.runtime.encode(file)
+            limits = self.runtime.limits
+            picture = decode_image(file, target=self.runtime.contract.preprocess, limits=limits)
         except BadImageError as error:
             return error
+        looks = [self.runtime.embed(each) for each in look(picture, self.averaging)]
+        return average(np.stack(looks)[None])[0] if len(looks) > 1 else looks[0]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from encoder.space import require_same_space
 from export.runtime import QueryEncoder
-from server_index.store import Index
+from server_index.index import Index
 
 
 def open_pair(index: Path, encoder: Path) -> tuple[Index, QueryEncoder]:
@@ -13,7 +13,7 @@ def open_pair(index: Path, encoder: Path) -> tuple[Index, QueryEncoder]:
     Raises:
         PocketlensError: when either cannot be opened, or their spaces differ, naming both.
     """
-    opened = Index.open(index)
+    opened = Index(index)
     return opened, open_query(opened, encoder)
 
 

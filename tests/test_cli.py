@@ -63,15 +63,18 @@ def test_the_teachers_own_export_finds_each_picture_itself(
 def test_an_exported_teacher_builds_the_same_index_without_torch(
     capsys: pytest.CaptureFixture[str], saved: Path, drawn: Path, tmp_path: Path
 ) -> None:
-    from server_index.store import Index
+    from server_index.index import Index
 
     run(capsys, "export", saved / "teacher", tmp_path / "database")
     for name, encoder in (("torch", saved / "teacher"), ("onnx", tmp_path / "database")):
         arguments = ["build-index", drawn, tmp_path / name, "--encoder", encoder]
         assert run(capsys, *arguments, "--precision", "fp32")[0] == 0
-    first, second = Index.open(tmp_path / "torch"), Index.open(tmp_path / "onnx")
-    assert first.encoder == second.encoder and len(first) == len(second) == 32
-    vectors = [side.faiss_index.reconstruct_n(0, 32) for side in (first, second)]
+    first, second = Index(tmp_path / "torch"), Index(tmp_path / "onnx")
+    assert len(first) == len(second) == 32
+    (one,), (other,) = first.snapshot.parts, second.snapshot.parts
+    assert one.segment and other.segment
+    assert one.segment.facts.encoders == other.segment.facts.encoders
+    vectors = one.vectors, other.vectors
     assert np.einsum("nd,nd->n", *vectors).min() > 0.9999
 
 

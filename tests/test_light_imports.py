@@ -19,7 +19,9 @@ LIGHT = [
     "export.runtime",
     "server_index.build",
     "server_index.encode",
-    "server_index.store",
+    "server_index.index",
+    "server_index.writer",
+    "server_index.source",
 ]
 HEAVY = ("torch", "torchvision", "timm", "onnx", "pytorch_metric_learning", "matplotlib")
 

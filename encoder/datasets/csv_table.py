@@ -2,8 +2,9 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from encoder.atomic import write_bytes
 from encoder.datasets.table import Box, ImageTable, Role, Row, Split, check_table
@@ -29,7 +30,7 @@ def list_csv(file: Path) -> ImageTable:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines)
             check_header(file, reader.fieldnames)
-            rows = tuple(_read_row(file, reader.line_num, cells) for cells in reader)
+            rows = tuple(read_row(file, reader.line_num, cells) for cells in reader)
     except FileNotFoundError:
         raise PocketlensError(f"{file}: no such file") from None
     except OSError as error:
@@ -61,7 +62,12 @@ def check_header(file: Path, names: object) -> None:
         )
 
 
-def _read_row(file: Path, line: int, cells: dict[str | None, str | None]) -> Row:
+def read_row(file: Path, line: int, cells: Mapping[Any, str | None]) -> Row:
+    """Return a line's cells as a row; what no table has is passed over.
+
+    Raises:
+        PocketlensError: naming the line, when the cells do not match the header or a box is none.
+    """
     if None in cells or None in cells.values():
         raise PocketlensError(f"{file}: line {line}: its cells do not match the header")
     text = {str(name): str(value) for name, value in cells.items()}

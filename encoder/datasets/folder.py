@@ -36,14 +36,31 @@ def list_folder(folder: Path) -> ImageTable:
     found = sorted(_walk(folder))
     if not found:
         raise PocketlensError(f"{folder}: no images ({', '.join(sorted(SUFFIXES))}) found below")
-    top = {parts[0] for parts in found if len(parts) > 1}
+    splits = _find_splits(folder, {parts[0] for parts in found if len(parts) > 1})
+    return ImageTable(folder, tuple(_row(parts, splits) for parts in found))
+
+
+def walk_folder(folder: Path) -> Iterator[Row]:
+    """Yield the rows of `read_folder` one by one, folder by folder, holding none of them.
+
+    Raises:
+        PocketlensError: when the folder cannot be listed.
+    """
+    with os.scandir(folder) as entries:
+        names = {entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."}
+    splits = _find_splits(folder, names)
+    return (_row(parts, splits) for parts in _walk(folder))
+
+
+def _find_splits(folder: Path, top: set[str]) -> bool:
+    """Return whether the sub-folders are splits; refuse a mixture."""
     splits = top & _SPLITS.keys()
     if splits and splits != top:
         raise PocketlensError(
             f"{folder}: {min(splits)!r} beside {min(top - splits)!r}: the sub-folders must all be "
             "splits (train, val, test) or all be classes"
         )
-    return ImageTable(folder, tuple(_row(parts, bool(splits)) for parts in found))
+    return bool(splits)
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, ...]]:
@@ -57,7 +74,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, ...]]:
         seen.add((status.st_dev, status.st_ino))
         names[:] = sorted(name for name in names if not name.startswith("."))
         parts = Path(parent).relative_to(folder).parts
-        for file in files:
+        for file in sorted(files):
             if not file.startswith(".") and Path(file).suffix.lower() in SUFFIXES:
                 yield (*parts, file)
 

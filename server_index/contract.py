@@ -1,0 +1,43 @@
+"""What an index demands of the vectors that it is given, and of who made them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.errors import PocketlensError
+from encoder.space import EmbeddingSpace
+
+_UNIT_TOLERANCE = 1e-3
+
+
+def check_vectors(vectors: NDArray[np.float32], dim: int) -> None:
+    """Refuse vectors that are not float32 `[n, dim]` of unit length.
+
+    Raises:
+        PocketlensError: naming the row.
+    """
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise PocketlensError(f"vectors must be [n, {dim}] in this index, not {vectors.shape}")
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    # Not "too far from one": what is not a number is far from nothing.
+    bad = np.flatnonzero(~(np.abs(lengths - 1) <= _UNIT_TOLERANCE))
+    if len(bad):
+        raise PocketlensError(
+            f"vector {bad[0]} has length {lengths[bad[0]]:.4g}; vectors must be finite and of unit "
+            "length (divide them by their length)"
+        )
+
+
+def fit_vectors(
+    vectors: NDArray[np.float32], space: EmbeddingSpace, dim: int
+) -> NDArray[np.float32]:
+    """Return a space's vectors as an index of `dim` dimensions keeps them: its prefix, unit length.
+
+    Raises:
+        PocketlensError: when they have fewer dimensions.
+    """
+    if vectors.ndim == 2 and dim < vectors.shape[1] <= space.dim:
+        prefix = np.ascontiguousarray(vectors[:, :dim])
+        lengths = np.linalg.norm(prefix, axis=1, keepdims=True)
+        np.divide(prefix, lengths, out=prefix, where=lengths > 0)
+        return prefix
+    return vectors

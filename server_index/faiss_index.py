@@ -1,0 +1,223 @@
+"""One FAISS index of unit vectors: the kinds there are, built, written, opened and asked.
+
+A kind is FAISS's own factory string: `Flat`, `SQfp16`, `IVF4096,SQ8`, `HNSW32,SQfp16`, `BFlat`, …
+Those that begin with B hold sign codes. Every kind takes a selector of rows, so that filters and
+deletions are pushed down; kinds that cannot (PQ without lists, `BIVF`) are not offered.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.errors import PocketlensError, first_line
+from encoder.sign_codes import pack_signs
+
+Vectors = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+_CODES = r"(Flat|SQfp16|SQ8|SQ4|PQ\d+(x4fs)?|RaBitQ(fs)?)"
+_KINDS = re.compile(
+    rf"Flat|SQfp16|SQ8|SQ4|RaBitQ|BFlat|IVF(?P<lists>\d+),{_CODES}"
+    r"|B?HNSW(?P<links>\d+)(,(Flat|SQfp16|SQ8))?"
+)
+_EXACT = ("Flat", "SQfp16")
+# FAISS asks for this many vectors a centroid to train on.
+_POINTS_A_CENTROID = 39
+_CENTROIDS_OF_A_CODE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchEffort:
+    """Say how hard an index looks: lists probed, candidates kept by a graph, share re-scored.
+
+    `rescore` times as many candidates as asked for are scored again from their stored vectors.
+    """
+
+    probes: int = 1
+    graph_candidates: int = 64
+    rescore: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """Name what a FAISS index is made of."""
+
+    spec: str
+
+    def __post_init__(self) -> None:
+        found = _KINDS.fullmatch(self.spec)
+        if not found or (self.binary and "," in self.spec):
+            raise PocketlensError(
+                f"no index of kind {self.spec!r}: Flat, SQfp16, SQ8, SQ4, RaBitQ, "
+                "IVF1024,Flat (or any of these behind the comma, or PQ32, PQ32x4fs, RaBitQfs), "
+                "HNSW32, HNSW32,SQfp16, HNSW32,SQ8, BFlat or BHNSW32"
+            )
+        if int(found["lists"] or 1) < 1 or not 2 <= int(found["links"] or 2) <= 512:
+            raise PocketlensError(f"no index of kind {self.spec!r}: a number in it is out of range")
+
+    @property
+    def binary(self) -> bool:
+        """Return whether it holds sign codes."""
+        return self.spec.startswith("B")
+
+    @property
+    def lists(self) -> int:
+        """Return the number of inverted lists; 0 where there are none."""
+        return int((_KINDS.fullmatch(self.spec) or {"lists": 0})["lists"] or 0)
+
+    @property
+    def graph(self) -> bool:
+        """Return whether it walks a graph."""
+        return "HNSW" in self.spec
+
+    @property
+    def exact(self) -> bool:
+        """Return whether it compares with every vector as it is stored."""
+        return self.spec in _EXACT
+
+    @property
+    def keeps_vectors(self) -> bool:
+        """Return whether the vectors can be read back, row by row, from the index alone."""
+        storage = self.spec.partition(",")[2] or "Flat"
+        return self.exact or (self.graph and not self.binary and storage in _EXACT)
+
+    def count_training_vectors(self) -> int:
+        """Return how many vectors it learns from, where it learns and there are as many."""
+        codes = _CENTROIDS_OF_A_CODE if "PQ" in self.spec else 64
+        return _POINTS_A_CENTROID * max(self.lists, codes)
+
+
+def make_index(kind: Kind, dim: int) -> Any:
+    """Return an empty index.
+
+    Raises:
+        PocketlensError: when FAISS has no such index of this dimension.
+    """
+    try:
+        if kind.binary:
+            return faiss.index_binary_factory(_code_bits(dim), kind.spec)
+        return faiss.index_factory(dim, kind.spec, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise PocketlensError(
+            f"no index of kind {kind.spec!r} for {dim} dimensions ({_reason(error)})"
+        ) from None
+
+
+def train(index: Any, kind: Kind, sample: Vectors) -> None:
+    """Train an index on a sample `[n, dim]`.
+
+    Raises:
+        PocketlensError: when the sample is too small.
+    """
+    least = kind.lists or (_CENTROIDS_OF_A_CODE if "PQ" in kind.spec else 1)
+    if len(sample) < least:
+        raise PocketlensError(
+            f"an index of kind {kind.spec} needs {least} vectors to learn from, and there are "
+            f"{len(sample)}; choose a smaller one, or Flat"
+        )
+    for learner in (index, getattr(index, "pq", None)):
+        clustering = getattr(learner, "cp", None)
+        if clustering is not None:
+            # Its advice on how many to train on is followed where there are as many.
+            clustering.min_points_per_centroid = 1
+    index.train(sample)
+
+
+def add(index: Any, kind: Kind, vectors: Vectors) -> None:
+    """Append unit vectors `[n, dim]`."""
+    index.add(pack_signs(vectors) if kind.binary else np.ascontiguousarray(vectors))
+
+
+def write(index: Any, kind: Kind, file: Path) -> None:
+    """Write an index to a file that plain FAISS opens.
+
+    Raises:
+        PocketlensError: when it cannot be written.
+    """
+    try:
+        (faiss.write_index_binary if kind.binary else faiss.write_index)(index, str(file))
+    except RuntimeError as error:
+        raise PocketlensError(f"{file}: cannot be written ({_reason(error)})") from None
+
+
+def read(kind: Kind, file: Path, *, mapped: bool = True) -> Any:
+    """Open an index; `mapped` leaves its vectors in the file.
+
+    Raises:
+        PocketlensError: when FAISS cannot read it.
+    """
+    try:
+        opened = (faiss.read_index_binary if kind.binary else faiss.read_index)(
+            str(file), faiss.IO_FLAG_MMAP_IFC if mapped else 0
+        )
+    except RuntimeError as error:
+        raise PocketlensError(f"{file}: FAISS cannot read it ({_reason(error)})") from None
+    return opened
+
+
+def view_vectors(index: Any, kind: Kind) -> NDArray[Any]:
+    """Return the vectors `[n, dim]` that an index keeps as they are, float32 or float16, uncopied.
+
+    They live as long as the index does.
+    """
+    if not kind.keeps_vectors:
+        raise ValueError(f"{kind.spec} does not keep vectors")
+    stored: Any = faiss.downcast_index(index.storage) if kind.graph else index
+    count, dim = int(index.ntotal), int(index.d)
+    if not count:
+        return np.empty((0, dim), np.float32)
+    flat = faiss.rev_swig_ptr(stored.codes.data(), stored.codes.size())
+    number = np.float16 if "SQfp16" in kind.spec else np.float32
+    view: NDArray[Any] = flat.view(number).reshape(count, dim)
+    return view
+
+
+def find(
+    index: Any,
+    kind: Kind,
+    queries: Vectors,
+    count: int,
+    effort: SearchEffort,
+    allowed: NDArray[np.bool_] | None = None,
+) -> Rows:
+    """Return the rows `[n, count]` that seem nearest to unit vectors, −1 where there are no more.
+
+    Only rows that are `allowed`, one boolean for each, are answered.
+    """
+    parameters = None
+    if allowed is not None:
+        bits = np.packbits(allowed, bitorder="little")
+        chosen = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(bits))
+        parameters = _parameters(kind, count, effort, sel=chosen)
+    elif kind.lists or kind.graph:
+        parameters = _parameters(kind, count, effort)
+    asked = pack_signs(queries) if kind.binary else np.ascontiguousarray(queries)
+    # A loss library puts a search of tensors in place of the one that takes parameters.
+    search = getattr(index, "search_numpy", index.search)
+    rows: Rows = search(asked, count, params=parameters)[1]
+    return rows
+
+
+def _parameters(kind: Kind, count: int, effort: SearchEffort, **selector: Any) -> Any:
+    # Its type hints do not know what its own constructors take.
+    library: Any = faiss
+    if kind.lists:
+        return library.SearchParametersIVF(nprobe=min(effort.probes, kind.lists), **selector)
+    if kind.graph:
+        width = max(effort.graph_candidates, count)
+        return library.SearchParametersHNSW(efSearch=width, **selector)
+    return library.SearchParameters(**selector)
+
+
+def _code_bits(dim: int) -> int:
+    return -(-dim // 8) * 8
+
+
+def _reason(error: RuntimeError) -> str:
+    # FAISS says where in its source an error arose, and what is wrong last.
+    return first_line(RuntimeError(str(error).rpartition("Error: ")[2]))

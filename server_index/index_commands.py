@@ -1,0 +1,121 @@
+"""The command line of an index folder: look at it, check it, change it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from encoder.errors import PocketlensError, require_extra
+from server_index.index_options import (
+    KindOption,
+    MaxMemory,
+    MaxMs,
+    MinRecall,
+    print_lines,
+    read_kind,
+    read_targets,
+)
+
+app = typer.Typer(no_args_is_help=True, help="Look at an index folder, check it, change it.")
+_Index = Annotated[Path, typer.Argument(help="Index folder.")]
+
+
+@app.command()
+def info(
+    index: _Index,
+    set_aside: Annotated[
+        bool, typer.Option("--set-aside", help="Name the images that could not be used.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with every fact.")] = False,
+) -> None:
+    """Say what an index holds."""
+    require_extra("server", "index info")
+    import json
+
+    from server_index.manifest import describe
+    from server_index.record import Record
+
+    with Record(index) as record, record.view():
+        facts = describe(record)
+        reasons = [row[0] for row in record.select("SELECT reason FROM set_aside ORDER BY reason")]
+        recent = int(record.select("SELECT count(*) FROM recent")[0][0])
+    if set_aside:
+        print("\n".join(reasons))
+    elif as_json:
+        print(json.dumps({**facts, "recent": recent, "set_aside": len(reasons)}, indent=2))
+    else:
+        space, segments = facts["space"], facts["segments"]
+        sizes = [file["bytes"] for each in segments for file in each["files"].values()]
+        print(f"{'items':<12} {facts['items']} ({recent} recent, {len(reasons)} set aside)")
+        print(f"{'space':<12} {space['id']} ({space['kind']}), {facts['dim']} dimensions")
+        print(f"{'encoders':<12} {', '.join(facts['encoders'])}")
+        print(f"{'kind':<12} {facts['kind']}")
+        print(f"{'segments':<12} {len(segments)}, {sum(sizes) / 1e6:.1f} MB")
+        print(f"{'generation':<12} {facts['generation']}")
+
+
+@app.command("verify")
+def verify_index(index: _Index) -> None:
+    """Check every byte of an index; exit code 1 where something is wrong."""
+    require_extra("server", "index verify")
+    from server_index.verify import verify
+
+    found = verify(index)
+    for line in found:
+        print(line)
+    if found:
+        raise typer.Exit(1)
+    print(f"{index}: sound")
+
+
+@app.command()
+def compact(
+    index: _Index,
+    kind: KindOption = None,
+    min_recall: MinRecall = 0.95,
+    max_memory: MaxMemory = None,
+    max_ms: MaxMs = None,
+    choose: Annotated[
+        bool, typer.Option("--choose", help="Choose the kind anew, by the targets.")
+    ] = False,
+) -> None:
+    """Write an index anew without what was deleted, as it is or as another kind."""
+    require_extra("server", "index compact")
+    from server_index.arrange import arrange
+    from server_index.writer import IndexWriter
+
+    wanted, targets = read_kind(kind), read_targets(min_recall, max_memory, max_ms)
+    with IndexWriter(index) as writer:
+        if wanted or choose or max_memory or max_ms:
+            print_lines(arrange(writer, targets, wanted))
+        else:
+            writer.compact()
+        print(f"{index}: {len(writer)} items, {writer.state.kind.spec}")
+
+
+@app.command()
+def delete(
+    index: _Index,
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of the items.")] = None,
+    listed: Annotated[
+        Path | None, typer.Option("--from", help="File with an id a line; - is standard input.")
+    ] = None,
+) -> None:
+    """Delete items by id; they are found no more from then on."""
+    require_extra("server", "index delete")
+    import sys
+
+    from server_index.writer import IndexWriter
+
+    names = list(ids or ())
+    if listed:
+        try:
+            text = sys.stdin.read() if str(listed) == "-" else listed.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PocketlensError(f"{listed}: not a readable list of ids ({error})") from None
+        names += [line for line in text.splitlines() if line]
+    if not names:
+        raise PocketlensError("name the ids to delete, or a file of them with --from")
+    with IndexWriter(index) as writer:
+        gone = writer.delete(names)
+        print(f"{index}: {gone} deleted, {len(set(names)) - gone} not there, {len(writer)} left")

@@ -1,0 +1,42 @@
+"""Options that say which kind of index, shared by commands."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from server_index.choose import Targets
+    from server_index.faiss_index import Kind
+
+KindOption = Annotated[
+    str | None,
+    typer.Option("--kind", help="FAISS kind, as HNSW32,SQfp16; chosen by the targets if none."),
+]
+MinRecall = Annotated[float, typer.Option(help="Share of the 10 nearest that a search must find.")]
+MaxMemory = Annotated[
+    str | None, typer.Option(help="What the index may hold in memory, as 4G; vectors are on disk.")
+]
+MaxMs = Annotated[
+    float | None, typer.Option(help="p95 of one search on one thread, in milliseconds.")
+]
+
+
+def read_kind(spec: str | None) -> "Kind | None":
+    """Read the kind, where one is named."""
+    from server_index.faiss_index import Kind
+
+    return Kind(spec) if spec else None
+
+
+def read_targets(min_recall: float, max_memory: str | None, max_ms: float | None) -> "Targets":
+    """Read the targets."""
+    from server_index.choose import Targets, read_bytes
+
+    return Targets(min_recall, read_bytes(max_memory) if max_memory else None, max_ms)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines as they come."""
+    for line in lines:
+        print(line, flush=True)

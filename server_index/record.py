@@ -1,0 +1,348 @@
+"""The record of an index folder: a SQLite file, the only place where anything is committed.
+
+Every version of an item has a key of its own, never used again; of those with one id at most one
+lives. A commit begins a new generation; an item that died says in which.
+"""
+
+import contextlib
+import dataclasses
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from encoder.errors import PocketlensError
+from encoder.json_files import require_format
+from encoder.space import EmbeddingSpace
+from server_index.faiss_index import Kind, SearchEffort
+from server_index.items import Item, encode_metadata
+from server_index.segment import SegmentFacts
+
+FORMAT = 1
+RECORD = "index.sqlite"
+# Below the number of variables that any build of SQLite allows.
+VALUES_A_QUERY = 500
+_APPLICATION = 0x504C6978  # "PLix"
+_BUSY_SECONDS = 30.0
+_SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE encoders (
+    number INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL UNIQUE,
+    space TEXT NOT NULL
+) STRICT;
+CREATE TABLE segments (number INTEGER PRIMARY KEY, facts TEXT NOT NULL) STRICT;
+CREATE TABLE items (
+    key INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    died INTEGER,
+    encoder INTEGER NOT NULL REFERENCES encoders (number),
+    path TEXT NOT NULL,
+    size INTEGER,
+    mtime_ns INTEGER,
+    sha256 TEXT NOT NULL,
+    metadata TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX living ON items (id) WHERE died IS NULL;
+CREATE INDEX dead ON items (died) WHERE died IS NOT NULL;
+CREATE TABLE set_aside (reason TEXT PRIMARY KEY) STRICT;
+CREATE TABLE recent (key INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT;
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Hold what a folder is, at one generation.
+
+    `quantiser` names the file that new segments of a trained kind are copied from. Keys below
+    `next_key` have been given out. Items that died up to `forgotten` are no longer recorded.
+    """
+
+    space: EmbeddingSpace
+    dim: int
+    kind: Kind = dataclasses.field(default_factory=lambda: Kind("Flat"))
+    effort: SearchEffort = dataclasses.field(default_factory=SearchEffort)
+    generation: int = 0
+    next_key: int = 0
+    next_segment: int = 1
+    quantiser: str = ""
+    quantiser_sha256: str = ""
+    forgotten: int = 0
+    accepts: tuple[dict[str, Any], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the state as plain JSON values."""
+        return {
+            **dataclasses.asdict(self),
+            "format": FORMAT,
+            "space": self.space.to_json(),
+            "kind": self.kind.spec,
+            "accepts": list(self.accepts),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], where: Path) -> Self:
+        """Read a state.
+
+        Raises:
+            PocketlensError: when it is of another format or damaged, naming the file.
+        """
+        require_format(value, where, FORMAT)
+        try:
+            known = {key: part for key, part in value.items() if key != "format"}
+            return cls(
+                **{
+                    **known,
+                    "space": EmbeddingSpace.from_json(value["space"], str(where)),
+                    "kind": Kind(value["kind"]),
+                    "effort": SearchEffort(**value["effort"]),
+                    "accepts": tuple(value["accepts"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise PocketlensError(f"{where}: its facts are damaged ({error!r})") from None
+
+
+def create_record(folder: Path, state: State) -> None:
+    """Write the record of an empty index."""
+    with Record(folder, create=True) as record, record.change():
+        for statement in _SCHEMA.split(";\n"):
+            record.run(statement)
+        record.run(f"PRAGMA application_id = {_APPLICATION}")
+        record.put_state(state)
+
+
+def is_index(folder: Path) -> bool:
+    """Return whether a folder has a record."""
+    return (folder / RECORD).is_file()
+
+
+class Record:
+    """Hold a connection to the record. Reads for everyone; changes for who holds the lock."""
+
+    def __init__(self, folder: Path, *, create: bool = False, write: bool = False) -> None:
+        """Connect.
+
+        Raises:
+            PocketlensError: when there is no record, or it is damaged or none of ours.
+        """
+        self.file = folder / RECORD
+        if not create and not is_index(folder):
+            raise PocketlensError(f"{folder}: not an index folder (no {RECORD})")
+        with self._named():
+            if create or write:
+                self._connection = _connect(self.file)
+                self.run("PRAGMA journal_mode = WAL")
+                self.run("PRAGMA synchronous = FULL")
+            else:
+                self._connection = _connect_to_read(self.file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect; the last writer's leaves one file."""
+        self._connection.close()
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Execute one statement."""
+        with self._named():
+            return self._connection.execute(statement, values)
+
+    def run_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> int:
+        """Execute a statement for every row; return how many rows of the table it changed."""
+        with self._named():
+            return self._connection.executemany(statement, rows).rowcount
+
+    def select(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return all rows of an answer."""
+        with self._named():
+            return self._connection.execute(statement, values).fetchall()
+
+    @contextlib.contextmanager
+    def change(self) -> Iterator[None]:
+        """Commit all of what the block changes when it ends well, else none of it."""
+        self.run("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.run("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.rollback()
+            raise
+
+    @contextlib.contextmanager
+    def view(self) -> Iterator[None]:
+        """Keep one committed state in sight for the length of the block."""
+        self.run("BEGIN")
+        try:
+            yield
+        finally:
+            self.run("ROLLBACK")
+
+    def settle(self) -> bool:
+        """Move all that is committed into the one file; return whether nothing hindered it."""
+        return bool(self.select("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0)
+
+    def version(self) -> int:
+        """Return a number that changes when another connection commits."""
+        return int(self.select("PRAGMA data_version")[0][0])
+
+    def state(self) -> State:
+        """Read what the folder is.
+
+        Raises:
+            PocketlensError: when the facts are damaged or of another format.
+        """
+        rows = self.select("SELECT value FROM facts WHERE name = 'state'")
+        try:
+            value = dict(json.loads(rows[0][0]))
+        except (IndexError, TypeError, ValueError) as error:
+            raise PocketlensError(f"{self.file}: its facts are damaged ({error!r})") from None
+        return State.from_json(value, self.file)
+
+    def put_state(self, state: State) -> None:
+        """Write what the folder is from now on."""
+        self.run("INSERT OR REPLACE INTO facts VALUES ('state', ?)", [json.dumps(state.to_json())])
+
+    def segments(self) -> list[SegmentFacts]:
+        """Return the facts of every segment, by number."""
+        try:
+            return [
+                SegmentFacts.from_json(number, json.loads(facts))
+                for number, facts in self.select("SELECT * FROM segments ORDER BY number")
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise PocketlensError(f"{self.file}: its facts are damaged ({error!r})") from None
+
+    def put_segment(self, segment: SegmentFacts) -> None:
+        """Name a segment that has been written."""
+        facts = json.dumps(segment.to_json())
+        self.run("INSERT INTO segments VALUES (?, ?)", [segment.number, facts])
+
+    def number_encoder(self, digest: str, space: str) -> int:
+        """Return the number of an encoder, given to it now where it has none."""
+        self.run("INSERT OR IGNORE INTO encoders (digest, space) VALUES (?, ?)", [digest, space])
+        rows = self.select("SELECT number FROM encoders WHERE digest = ?", [digest])
+        return int(rows[0][0])
+
+    def encoders(self) -> dict[int, str]:
+        """Return the digest of each encoder, by its number."""
+        return dict(self.select("SELECT number, digest FROM encoders ORDER BY number"))
+
+    def insert_items(self, first_key: int, items: Iterable[Item], encoder: int) -> None:
+        """Record items under consecutive keys.
+
+        Raises:
+            sqlite3.IntegrityError: when an id lives already.
+        """
+        rows = (
+            (
+                key,
+                item.id,
+                encoder,
+                item.path,
+                item.size,
+                item.mtime_ns,
+                item.sha256,
+                encode_metadata(item),
+            )
+            for key, item in enumerate(items, first_key)
+        )
+        self.run_many("INSERT INTO items VALUES (?, ?, NULL, ?, ?, ?, ?, ?, ?)", rows)
+
+    def items(self, keys: Sequence[int]) -> dict[int, Item]:
+        """Return the items of those keys that are still recorded."""
+        found: dict[int, Item] = {}
+        for some in _parts(keys):
+            rows = self.select(
+                "SELECT key, id, path, metadata, size, mtime_ns, sha256 FROM items"
+                f" WHERE key IN ({_marks(some)})",
+                some,
+            )
+            for key, name, path, metadata, size, mtime_ns, sha256 in rows:
+                found[key] = Item(name, path, json.loads(metadata), size, mtime_ns, sha256)
+        return found
+
+    def living(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return the keys of those ids that live."""
+        found: dict[str, int] = {}
+        for some in _parts(ids):
+            found |= self.select(
+                f"SELECT id, key FROM items WHERE died IS NULL AND id IN ({_marks(some)})", some
+            )
+        return found
+
+    def count_living(self) -> int:
+        """Return the number of items that live."""
+        return int(self.select("SELECT count(*) FROM items WHERE died IS NULL")[0][0])
+
+    def recent(self, after: int, dim: int) -> tuple[list[int], list[str], Any]:
+        """Return keys, ids and vectors `[n, dim]` of additions in no segment, from a key on."""
+        rows = self.select(
+            "SELECT key, id, vector FROM recent JOIN items USING (key) WHERE key >= ? ORDER BY key",
+            [after],
+        )
+        joined = b"".join(vector for _, _, vector in rows)
+        if len(joined) != len(rows) * dim * 4:
+            raise PocketlensError(f"{self.file}: a recent vector is not of {dim} dimensions")
+        vectors = np.frombuffer(joined, "<f4").reshape(-1, dim)
+        return [row[0] for row in rows], [row[1] for row in rows], vectors
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say in one line what SQLite says of the file."""
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise PocketlensError(f"{self.file}: another process is writing it") from None
+            raise PocketlensError(f"{self.file}: cannot be used ({error})") from None
+        except sqlite3.DatabaseError as error:
+            raise PocketlensError(f"{self.file}: damaged ({error})") from None
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+
+
+def _connect_to_read(file: Path) -> sqlite3.Connection:
+    connection = _connect_by_uri(file, "mode=ro")
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        log = file.with_name(file.name + "-wal")
+        if log.is_file() and log.stat().st_size:
+            raise
+        # A folder that cannot be written, and in which nobody writes: no log is needed.
+        connection = _connect_by_uri(file, "immutable=1")
+    return connection
+
+
+def _connect_by_uri(file: Path, option: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{file.resolve().as_uri()}?{option}",
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        uri=True,
+    )
+
+
+def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (values[at : at + VALUES_A_QUERY] for at in range(0, len(values), VALUES_A_QUERY))
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ",".join("?" * len(values))

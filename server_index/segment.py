@@ -1,0 +1,250 @@
+"""A segment: an immutable part of an index folder, its FAISS file, the keys and ids of its rows.
+
+Rows are in the order of their keys. Where the FAISS index does not keep the vectors as they are,
+they lie beside it in half precision: to be scored again, and to build other indexes from.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import mmap
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.atomic import sync
+from encoder.errors import PocketlensError
+from server_index import faiss_index
+from server_index.faiss_index import Kind, Rows, SearchEffort, Vectors
+
+SEGMENTS = "segments"
+_INDEX, _VECTORS, _KEYS, _ENDS, _IDS = "index.faiss", "vectors.npy", "keys.npy", "ends.npy", "ids"
+# What is read of each end of a file when it is opened.
+_EDGE = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class FileFacts:
+    """Hold a file's size and digests: of its ends, read when it is opened, and of all of it."""
+
+    bytes: int
+    edges: str
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentFacts:
+    """Hold what the record says of a segment: one space, the encoders that wrote into it."""
+
+    number: int
+    count: int
+    kind: Kind
+    space: str
+    encoders: tuple[str, ...]
+    files: dict[str, FileFacts]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts as plain JSON values."""
+        return {
+            "count": self.count,
+            "kind": self.kind.spec,
+            "space": self.space,
+            "encoders": list(self.encoders),
+            "files": {name: dataclasses.asdict(file) for name, file in self.files.items()},
+        }
+
+    @classmethod
+    def from_json(cls, number: int, value: dict[str, Any]) -> Self:
+        """Read facts.
+
+        Raises:
+            KeyError, TypeError: when they are damaged.
+        """
+        files = {name: FileFacts(**facts) for name, facts in value["files"].items()}
+        return cls(
+            number=number,
+            count=int(value["count"]),
+            kind=Kind(value["kind"]),
+            space=str(value["space"]),
+            encoders=tuple(map(str, value["encoders"])),
+            files=files,
+        )
+
+
+def name_folder(index_folder: Path, number: int) -> Path:
+    """Return where a segment lies."""
+    return index_folder / SEGMENTS / f"{number:04d}"
+
+
+class SegmentWriter:
+    """Write a segment of a known number of rows, chunk by chunk; it counts once recorded."""
+
+    def __init__(self, folder: Path, number: int, kind: Kind, empty: Any, count: int) -> None:
+        """Begin; `empty` is a FAISS index of this kind, trained where it needs that."""
+        self._place = name_folder(folder, number)
+        self._scratch = self._place.with_name(self._place.name + ".partial")
+        self._number, self._kind, self._index = number, kind, empty
+        self._keys: Rows = np.empty(count, np.int64)
+        self._ids: list[bytes] = []
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(parents=True)
+        self._vectors: NDArray[np.float16] | None = None
+
+    def add(self, keys: Rows, ids: Sequence[str], vectors: Vectors) -> None:
+        """Append unit vectors `[n, dim]`, their keys above those before them, and their ids."""
+        first = len(self._ids)
+        self._keys[first : first + len(keys)] = keys
+        self._ids.extend(name.encode() for name in ids)
+        faiss_index.add(self._index, self._kind, vectors)
+        if not self._kind.keeps_vectors:
+            if self._vectors is None:
+                shape = (len(self._keys), vectors.shape[1])
+                self._vectors = np.lib.format.open_memmap(
+                    self._scratch / _VECTORS, "w+", np.float16, shape
+                )
+            self._vectors[first : first + len(keys)] = vectors
+
+    def finish(self, space: str, encoders: Sequence[str]) -> SegmentFacts:
+        """Flush what was written to disk, and put it in its place."""
+        if len(self._ids) != len(self._keys):
+            raise ValueError(f"{len(self._ids)} rows came of the {len(self._keys)} announced")
+        if self._vectors is not None:
+            # Unmapped, so that it is whole in the file.
+            self._vectors = None
+        faiss_index.write(self._index, self._kind, self._scratch / _INDEX)
+        ends = np.cumsum([len(name) for name in self._ids], dtype=np.int64)
+        np.save(self._scratch / _KEYS, self._keys, allow_pickle=False)
+        np.save(self._scratch / _ENDS, ends, allow_pickle=False)
+        (self._scratch / _IDS).write_bytes(b"".join(self._ids))
+        files = {}
+        for file in sorted(self._scratch.iterdir()):
+            sync(file)
+            files[file.name] = read_file_facts(file)
+        sync(self._scratch)
+        # A folder of this number that no record names is what a killed writer left.
+        shutil.rmtree(self._place, ignore_errors=True)
+        self._scratch.rename(self._place)
+        sync(self._place.parent)
+        return SegmentFacts(
+            self._number, len(self._keys), self._kind, space, tuple(encoders), files
+        )
+
+
+def read_file_facts(file: Path) -> FileFacts:
+    """Read a file's size and digests."""
+    with file.open("rb") as stream:
+        return FileFacts(
+            file.stat().st_size,
+            _digest_edges(file),
+            hashlib.file_digest(stream, "sha256").hexdigest(),
+        )
+
+
+def _digest_edges(file: Path) -> str:
+    with file.open("rb") as stream:
+        digest = hashlib.sha256(stream.read(_EDGE))
+        stream.seek(max(0, file.stat().st_size - _EDGE))
+        digest.update(stream.read(_EDGE))
+    return digest.hexdigest()
+
+
+class Segment:
+    """Hold an open segment: its vectors are searched, and its rows' keys and ids looked up."""
+
+    def __init__(self, folder: Path, facts: SegmentFacts, dim: int) -> None:
+        """Open a segment.
+
+        Raises:
+            PocketlensError: naming the file that is missing, cut short or damaged at its ends.
+        """
+        self.facts = facts
+        self.place = name_folder(folder, facts.number)
+        for name, known in facts.files.items():
+            _check_ends(self.place / name, known)
+        self.index = faiss_index.read(facts.kind, self.place / _INDEX)
+        self.keys: Rows = self._load(_KEYS)
+        self._ends: Rows = self._load(_ENDS)
+        self.vectors: NDArray[Any] = (
+            faiss_index.view_vectors(self.index, facts.kind)
+            if _VECTORS not in facts.files
+            else self._load(_VECTORS)
+        )
+        counts = (self.index.ntotal, len(self.keys), len(self._ends), len(self.vectors))
+        if set(counts) != {facts.count} or self.vectors.shape[1] != dim:
+            raise PocketlensError(f"{self.place}: does not hold {facts.count} vectors of {dim}")
+        self._ids = _map_bytes(self.place / _IDS)
+
+    def __len__(self) -> int:
+        return self.facts.count
+
+    def find(
+        self,
+        queries: Vectors,
+        count: int,
+        effort: SearchEffort,
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> Rows:
+        """Return candidate rows, as `faiss_index.find`."""
+        return faiss_index.find(
+            self.index, self.facts.kind, queries, min(count, len(self)), effort, allowed
+        )
+
+    def id_of(self, row: int) -> str:
+        """Return the id of a row."""
+        start = self._ends.item(row - 1) if row else 0
+        return self._ids[start : self._ends.item(row)].decode()
+
+    def rows_of(self, keys: Rows) -> tuple[Rows, NDArray[np.bool_]]:
+        """Return the rows of keys, and which of them are in this segment."""
+        rows = np.searchsorted(self.keys, keys)
+        inside = rows < len(self.keys)
+        inside[inside] = self.keys[rows[inside]] == keys[inside]
+        return rows, inside
+
+    def _load(self, name: str) -> NDArray[Any]:
+        file = self.place / name
+        try:
+            # Plain arrays over the map: numpy's own class for maps costs time at each slice.
+            return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+        except (OSError, ValueError) as error:
+            raise PocketlensError(f"{file}: damaged ({error})") from None
+
+
+def _check_ends(file: Path, known: FileFacts) -> None:
+    try:
+        size = file.stat().st_size
+        if size != known.bytes:
+            raise PocketlensError(
+                f"{file}: cut short or written over ({size} bytes in place of {known.bytes})"
+            )
+        edges = _digest_edges(file)
+    except OSError as error:
+        raise PocketlensError(f"{file}: missing or unreadable ({error.strerror})") from None
+    if edges != known.edges:
+        raise PocketlensError(f"{file}: damaged (its ends are not as they were written)")
+
+
+def check_whole(folder: Path, facts: SegmentFacts) -> Iterator[str]:
+    """Read every byte of a segment, and say what is wrong with which file."""
+    place = name_folder(folder, facts.number)
+    for name, known in facts.files.items():
+        try:
+            if read_file_facts(place / name) != known:
+                yield f"{place / name}: damaged (its bytes are not those that were written)"
+        except OSError as error:
+            yield f"{place / name}: missing or unreadable ({error.strerror})"
+    with contextlib.suppress(OSError):
+        for extra in sorted({file.name for file in place.iterdir()} - set(facts.files)):
+            yield f"{place / extra}: is not part of the segment"
+
+
+def _map_bytes(file: Path) -> mmap.mmap | bytes:
+    with file.open("rb") as stream:
+        # An empty file cannot be mapped.
+        if not file.stat().st_size:
+            return b""
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)

@@ -1,0 +1,220 @@
+"""What an index holds at one generation, and the search of it.
+
+Candidates come from every segment and from the recent additions; all are scored again from their
+stored vectors by one rule, so that an item's score does not depend on where it lies, and equal
+scores are ordered by age.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server_index.faiss_index import Rows, SearchEffort, Vectors
+from server_index.segment import Segment
+
+Allowed = NDArray[np.bool_]
+# So few deleted rows are searched for with the others and dropped: a selector slows exact search.
+_DROPPED_LATER = 32
+# So few allowed rows are all scored: a graph or lists would be walked in vain.
+_SCORED_ALL = 4096
+# Beyond the answers asked for: where the last of them score alike, more are looked at.
+_SPARE = 4
+_MOST_TIES = 1024
+# Two ways to sum one product differ by less.
+_ROUNDING = 1e-6
+# Vectors gathered at a time: 64 MB of float32.
+_GATHERED_CELLS = 1 << 24
+# Rows of a part are numbered from a multiple of this.
+_PLACE = 1 << 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Hold rows that are searched together: of a segment, or recent additions where it is None.
+
+    `alive` says which rows still live; None where all of them do.
+    """
+
+    segment: Segment | None
+    keys: Rows
+    vectors: NDArray[np.float16] | Vectors
+    ids: Sequence[str] = ()
+    alive: Allowed | None = None
+    dead: int = 0
+
+    def id_of(self, row: int) -> str:
+        """Return the id of a row."""
+        return self.segment.id_of(row) if self.segment else self.ids[row]
+
+    def without(self, keys: Rows) -> "Part":
+        """Return the part with those of its rows dead that have one of these keys."""
+        rows = np.searchsorted(self.keys, keys)
+        inside = rows < len(self.keys)
+        inside[inside] = self.keys[rows[inside]] == keys[inside]
+        if not inside.any():
+            return self
+        alive = np.ones(len(self.keys), bool) if self.alive is None else self.alive.copy()
+        alive[rows[inside]] = False
+        return dataclasses.replace(self, alive=alive, dead=int(len(alive) - alive.sum()))
+
+    def allow(self, keys: Rows) -> Allowed:
+        """Return which rows live and have one of these keys, in ascending order."""
+        allowed = np.zeros(len(self.keys), bool)
+        rows = np.searchsorted(self.keys, keys)
+        rows = rows[rows < len(self.keys)]
+        allowed[rows] = True
+        found = np.flatnonzero(allowed)
+        known = np.searchsorted(keys, self.keys[found])
+        allowed[found] = keys[np.minimum(known, len(keys) - 1)] == self.keys[found]
+        return allowed if self.alive is None else allowed & self.alive
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """Hold what was found: scores `[n, k]`, keys (−1 where there are no more) and ids."""
+
+    scores: Vectors
+    keys: Rows
+    ids: list[list[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """Hold an index at one generation; keys from `next_key` on belong to later ones."""
+
+    generation: int
+    next_key: int
+    dim: int
+    effort: SearchEffort
+    parts: tuple[Part, ...]
+
+    def __len__(self) -> int:
+        return sum(len(part.keys) - part.dead for part in self.parts)
+
+    def search(
+        self, queries: Vectors, count: int, allowed: Sequence[Allowed] | None = None
+    ) -> Answers:
+        """Return each query's `count` best living items by cosine, the older first among equals.
+
+        `allowed` says of each part which rows may be answered; rows that died must not be among
+        them.
+        """
+        chosen: Sequence[Allowed | None] = allowed or [None] * len(self.parts)
+        found = [
+            _score(part, queries, _find(part, queries, count, self.effort, rows))
+            for part, rows in zip(self.parts, chosen, strict=True)
+        ]
+        if not found:
+            return Answers(
+                np.empty((len(queries), 0), np.float32),
+                np.empty((len(queries), 0), np.int64),
+                [[] for _ in queries],
+            )
+        scores = np.concatenate([scores for scores, _ in found], axis=1)
+        keys = np.concatenate(
+            [
+                np.where(rows >= 0, part.keys[rows], np.iinfo(np.int64).max)
+                for part, (_, rows) in zip(self.parts, found, strict=True)
+            ],
+            axis=1,
+        )
+        places = np.concatenate(
+            [
+                np.where(rows >= 0, rows + number * _PLACE, -1)
+                for number, (_, rows) in enumerate(found)
+            ],
+            axis=1,
+        )
+        order = np.lexsort((keys, -scores), axis=1)[:, :count]
+        places = np.take_along_axis(places, order, axis=1)
+        keys = np.where(places >= 0, np.take_along_axis(keys, order, axis=1), -1)
+        return Answers(
+            np.take_along_axis(scores, order, axis=1),
+            keys,
+            [self._name(line) for line in places.tolist()],
+        )
+
+    def _name(self, places: list[int]) -> list[str]:
+        return [self.parts[place // _PLACE].id_of(place % _PLACE) for place in places if place >= 0]
+
+
+def _find(
+    part: Part, queries: Vectors, count: int, effort: SearchEffort, allowed: Allowed | None
+) -> Rows:
+    """Return candidate rows `[n, c]` of a part, −1 where there are no more."""
+    if part.segment is None:
+        return _find_all(part, queries, count, allowed)
+    left = None
+    if allowed is not None:
+        left = int(np.count_nonzero(allowed))
+        if left <= _SCORED_ALL or left <= count:
+            return _find_all(part, queries, count, allowed)
+    kind = part.segment.facts.kind
+    wanted = count + _SPARE if kind.exact else count * effort.rescore
+    if allowed is None and part.dead > _DROPPED_LATER:
+        allowed = part.alive
+    spare = 0 if allowed is not None else part.dead
+    while True:
+        rows = part.segment.find(queries, wanted + spare, effort, allowed)
+        if spare:
+            assert part.alive is not None
+            rows = np.where((rows >= 0) & part.alive[rows], rows, -1)
+        if not kind.exact or rows.shape[1] < wanted + spare:
+            return rows
+        if not _ends_in_ties(part, queries, rows, count):
+            return rows
+        if wanted > count + _MOST_TIES:
+            return _find_all(part, queries, count, allowed)
+        wanted = count + (wanted - count) * 8
+
+
+def _ends_in_ties(part: Part, queries: Vectors, rows: Rows, count: int) -> bool:
+    """Return whether a query's last candidate scores like the last that is answered."""
+    scores, _ = _score(part, queries, rows)
+    ordered = -np.sort(-scores, axis=1)
+    last = ordered[:, min(count, ordered.shape[1]) - 1]
+    return bool((np.isfinite(last) & (ordered[:, -1] >= last)).any())
+
+
+def _find_all(part: Part, queries: Vectors, count: int, allowed: Allowed | None) -> Rows:
+    """Return the best rows of all that are allowed, by the score itself."""
+    most = max(1, _GATHERED_CELLS // max(1, len(part.keys)))
+    if len(queries) > most:
+        split = range(0, len(queries), most)
+        found = [_find_all(part, queries[at : at + most], count, allowed) for at in split]
+        return np.concatenate(found)
+    chosen = part.alive if allowed is None else allowed
+    rows: Rows = np.arange(len(part.keys)) if chosen is None else np.flatnonzero(chosen)
+    if len(rows) <= count + _SPARE:
+        return np.broadcast_to(rows, (len(queries), len(rows)))
+    candidates = part.vectors if chosen is None else part.vectors[rows]
+    scores = queries @ candidates.T.astype(np.float32, copy=False)
+    width = count + _SPARE
+    best = np.argpartition(-scores, width - 1, axis=1)[:, :width]
+    # Descending. Where the last answered scores like the last looked at, others may too.
+    reached = -np.sort(-np.take_along_axis(scores, best, axis=1), axis=1)
+    tied = np.flatnonzero(reached[:, -1] >= reached[:, count - 1] - _ROUNDING)
+    chosen_rows: Rows = rows[best]
+    for query in tied.tolist():
+        edge = reached[query, count - 1]
+        better = np.flatnonzero(scores[query] > edge + _ROUNDING)
+        alike = np.flatnonzero(np.abs(scores[query] - edge) <= _ROUNDING)
+        chosen_rows[query] = rows[np.concatenate([better, alike])[:width]]
+    return chosen_rows
+
+
+def _score(part: Part, queries: Vectors, rows: Rows) -> tuple[Vectors, Rows]:
+    """Score candidates from their stored vectors; where there is none, minus infinity.
+
+    Not by a product of matrices: that sums equal vectors in different orders.
+    """
+    scores = np.full(rows.shape, -np.inf, np.float32)
+    step = max(1, _GATHERED_CELLS // max(1, rows.shape[1] * queries.shape[1]))
+    for first in range(0, len(rows), step):
+        some = slice(first, first + step)
+        gathered = part.vectors[rows[some]] * queries[some, None, :]
+        scores[some] = gathered.sum(axis=2, dtype=np.float32)
+    scores[rows < 0] = -np.inf
+    return scores, rows

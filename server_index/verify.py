@@ -1,0 +1,95 @@
+"""Check an index folder to the last byte."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from encoder.errors import PocketlensError
+from server_index.contract import check_vectors
+from server_index.faiss_index import Vectors
+from server_index.manifest import check_manifest
+from server_index.record import RECORD, Record, State, is_index
+from server_index.segment import Segment, check_whole, read_file_facts
+
+_CHUNK = 1 << 14
+
+
+def verify(folder: Path) -> list[str]:
+    """Return what is wrong with an index folder, a line each naming the file; nothing if sound.
+
+    Raises:
+        PocketlensError: when there is no index to check.
+    """
+    if not is_index(folder):
+        raise PocketlensError(f"{folder}: not an index folder (no {RECORD})")
+    try:
+        # One committed state, whatever a writer does meanwhile.
+        with Record(folder) as record, record.view():
+            return list(_check(folder, record))
+    except (PocketlensError, sqlite3.Error) as error:
+        return [str(error)]
+
+
+def _check(folder: Path, record: Record) -> Iterator[str]:
+    for (finding,) in record.select("PRAGMA integrity_check"):
+        if finding != "ok":
+            yield f"{record.file}: damaged ({finding.splitlines()[0]})"
+    state = record.state()
+    wrong = check_manifest(folder, record)
+    if wrong:
+        yield wrong
+    if state.quantiser:
+        yield from _check_quantiser(folder / state.quantiser, state.quantiser_sha256)
+    living = {
+        row[0]: row[1] for row in record.select("SELECT key, id FROM items WHERE died IS NULL")
+    }
+    held: set[int] = set()
+    for facts in record.segments():
+        broken = list(check_whole(folder, facts))
+        yield from broken
+        if not broken:
+            segment = Segment(folder, facts, state.dim)
+            yield from _check_segment(segment, state, living, held)
+    keys, _, vectors = record.recent(0, state.dim)
+    yield from _check_unit(vectors, state.dim, f"{record.file}: recent additions")
+    held.update(keys)
+    missing = living.keys() - held
+    if missing:
+        yield f"{record.file}: {len(missing)} items have no vector ({living[min(missing)]!r})"
+
+
+def _check_quantiser(file: Path, sha256: str) -> Iterator[str]:
+    try:
+        if read_file_facts(file).sha256 != sha256:
+            yield f"{file}: damaged (its bytes are not those that were written)"
+    except OSError as error:
+        yield f"{file}: missing or unreadable ({error.strerror})"
+
+
+def _check_segment(
+    segment: Segment, state: State, living: dict[int, str], held: set[int]
+) -> Iterator[str]:
+    place = segment.place
+    keys = segment.keys.tolist()
+    if (np.diff(segment.keys) <= 0).any() or (keys and keys[-1] >= state.next_key):
+        yield f"{place}: its keys are not in order"
+    if not held.isdisjoint(keys):
+        yield f"{place}: holds items that another segment holds"
+    held.update(keys)
+    wrong = [
+        row for row, key in enumerate(keys) if living.get(key) not in (None, segment.id_of(row))
+    ]
+    if wrong:
+        yield f"{place}: {len(wrong)} ids are not those of the record"
+    for start in range(0, len(keys), _CHUNK):
+        some = segment.vectors[start : start + _CHUNK].astype(np.float32)
+        yield from _check_unit(some, state.dim, f"{place}, from row {start}")
+
+
+def _check_unit(vectors: Vectors, dim: int, where: str) -> Iterator[str]:
+    try:
+        check_vectors(vectors, dim)
+    except PocketlensError as error:
+        yield f"{where}: {error}"
