@@ -21,13 +21,20 @@ _EXTRAS = {
     "train": ("torch", "timm", "pytorch_metric_learning"),
     "export": ("torch", "timm", "onnx", "onnxscript"),
     "server": ("faiss",),
+    "serve": ("faiss", "fastapi", "uvicorn", "prometheus_client"),
     "parquet": ("pyarrow",),
     "matlab": ("scipy",),
     "clusters": ("sklearn",),
     "tensorboard": ("tensorboard",),
 }
 # The extra of pyproject.toml that brings a set of packages, where its name is another.
-_NAMED = {"torch": "export", "clusters": "train", "parquet": "data", "matlab": "data"}
+_NAMED = {
+    "torch": "export",
+    "clusters": "train",
+    "parquet": "data",
+    "matlab": "data",
+    "serve": "server",
+}
 
 
 def require_extra(extra: str, purpose: str) -> None:

@@ -136,6 +136,47 @@ def search(
         print(f"{rank:>4}  {hit.score:6.3f}  {hit.item.id:<{width}}  {hit.item.path}")
 
 
+@app.command()
+def serve(
+    index: Annotated[Path, typer.Option(help="Index folder.")],
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at.")] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the token that changes need; else POCKETLENS_TOKEN; none: read only."
+        ),
+    ] = None,
+    max_body: Annotated[str, typer.Option(help="Largest request, as 8M.")] = "8M",
+    max_k: Annotated[int, typer.Option(help="Most answers to one search.")] = 1000,
+    waiting: Annotated[int, typer.Option(help="Searches that may wait for a core.")] = 64,
+    timeout: Annotated[float, typer.Option(help="Seconds that a search may take.")] = 10.0,
+    origin: Annotated[
+        list[str] | None, typer.Option(help="Origin whose pages may ask, as https://a.b.")
+    ] = None,
+    skip_damaged: Annotated[
+        bool, typer.Option("--skip-damaged", help="Serve what is whole of a damaged index.")
+    ] = False,
+) -> None:
+    """Serve an index over HTTP: POST /v1/search; the contract is at /openapi.json."""
+    require_extra("serve", "serve")
+    from server_index.choose import read_bytes
+    from server_index.serve import read_token, serve_index
+    from server_index.service import ServiceSettings
+
+    settings = ServiceSettings(
+        index,
+        token=read_token(token_file),
+        max_body=read_bytes(max_body),
+        max_k=max_k,
+        waiting=waiting,
+        timeout=timeout,
+        origins=tuple(origin or ()),
+        skip_damaged=skip_damaged,
+    )
+    serve_index(settings, host, port)
+
+
 def _count(data: Path) -> int:
     """Return how many images a source has; 0 where only reading it tells."""
     from server_index.source import count_entries

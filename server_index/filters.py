@@ -10,7 +10,8 @@ from typing import NoReturn
 
 from encoder.errors import PocketlensError
 
-_LONGEST, _DEEPEST, _MOST_COMPARISONS, _MOST_VALUES = 8192, 32, 100, 1000
+LONGEST_FILTER = 8192
+_DEEPEST, _MOST_COMPARISONS, _MOST_VALUES = 32, 100, 1000
 _TOKEN = re.compile(
     r"""\s*(?:
     (?P<number>[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?![\w.])
@@ -45,8 +46,8 @@ def parse_filter(text: str) -> Filter:
     Raises:
         PocketlensError: saying what was expected where.
     """
-    if len(text) > _LONGEST:
-        raise PocketlensError(f"filter of {len(text)} characters: at most {_LONGEST}")
+    if len(text) > LONGEST_FILTER:
+        raise PocketlensError(f"filter of {len(text)} characters: at most {LONGEST_FILTER}")
     return _Parser(text).parse()
 
 

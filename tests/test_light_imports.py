@@ -21,6 +21,8 @@ LIGHT = [
     "server_index.encode",
     "server_index.index",
     "server_index.writer",
+    "server_index.client",
+    "server_index.service",
     "server_index.source",
 ]
 HEAVY = ("torch", "torchvision", "timm", "onnx", "pytorch_metric_learning", "matplotlib")

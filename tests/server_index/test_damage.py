@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -211,3 +213,15 @@ def test_a_full_disk_leaves_the_old_state(index: Path, monkeypatch: pytest.Monke
         writer._record.run("PRAGMA max_page_count = 1000000")
         writer.add(unit_vectors(1, seed=8), name_items(["after"]), ENCODER)
     assert verify(index) == [] and len(Index(index)) == kept + 1
+
+
+def test_writers_that_are_killed_lose_nothing_acknowledged() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "index_crashes.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--kills", "12", "--seed", "7"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["steps"] > 20

@@ -1,0 +1,71 @@
+"""Run the search service: check what can be checked before it listens."""
+
+import os
+import socket
+from pathlib import Path
+
+import uvicorn
+
+from encoder.errors import PocketlensError
+from server_index.index import Index
+from server_index.service import ServiceSettings, create_app
+
+TOKEN_VARIABLE = "POCKETLENS_TOKEN"
+_SHORTEST_TOKEN = 16
+# Connections held at once; more are answered with 503.
+_CONNECTIONS = 512
+
+
+def read_token(file: Path | None) -> str:
+    """Return the token of a file, or of the environment; nothing where there is none.
+
+    Raises:
+        PocketlensError: when the file cannot be read, or the token is short.
+    """
+    try:
+        token = file.read_text("utf-8").strip() if file else os.environ.get(TOKEN_VARIABLE, "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PocketlensError(f"{file}: not a readable token ({error})") from None
+    if (file or token) and len(token) < _SHORTEST_TOKEN:
+        raise PocketlensError(
+            f"{file or TOKEN_VARIABLE}: a token must have {_SHORTEST_TOKEN} characters or more"
+        )
+    return token
+
+
+def serve_index(settings: ServiceSettings, host: str, port: int) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        PocketlensError: when the index cannot be opened, or the address not be listened at.
+    """
+    for name, value in (("--max-k", settings.max_k), ("--timeout", settings.timeout)):
+        if value <= 0:
+            raise PocketlensError(f"{name} must be above 0")
+    # Refused here in one line, not in the log of a server that starts and stops.
+    with Index(settings.folder, skip_damaged=settings.skip_damaged) as index:
+        print(f"{settings.folder}: {len(index)} items in space {index.space.id}")
+    listening = _listen(host, port)
+    shown, bound = listening.getsockname()[:2]
+    changes = "changes need the token" if settings.token else "read only"
+    print(f"listening at http://{shown}:{bound} ({changes})", flush=True)
+    config = uvicorn.Config(
+        create_app(settings),
+        log_level="warning",
+        access_log=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=10,
+    )
+    server = uvicorn.Server(config)
+    server.run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port)[0][0]
+        listening = socket.socket(family)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        raise PocketlensError(f"--host {host} --port {port}: cannot be used ({error})") from None
+    return listening

@@ -1,0 +1,345 @@
+"""The search service: an index folder over HTTP. The routes are the contract (see OpenAPI)."""
+
+import asyncio
+import contextlib
+import dataclasses
+import hmac
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import faiss
+import numpy as np
+from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import generate_latest
+from pydantic import Field
+
+from encoder.errors import PocketlensError
+from encoder.memory import count_cores
+from server_index.contract import check_vectors, fit_vectors
+from server_index.filters import parse_filter
+from server_index.index import Index
+from server_index.items import Item
+from server_index.service_front import Front, Metrics
+from server_index.service_gate import BusyError, Gate
+from server_index.service_models import (
+    AddRequest,
+    ChangeResponse,
+    DeleteRequest,
+    FoundItem,
+    Problem,
+    SearchRequest,
+    SearchResponse,
+    SpaceResponse,
+    read_vector,
+)
+from server_index.writer import IndexWriter
+
+_LOG = logging.getLogger("pocketlens.service")
+# Of a request, that are told at once.
+_MOST_FAULTS = 3
+_Problems = dict[int | str, dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class ServiceSettings:
+    """Say what is served and how much may be asked.
+
+    Without a `token` nothing can be written. `waiting` searches may wait for a thread, each for
+    `timeout` seconds. Pages of `origins` may ask from a browser. `reload_every` seconds the
+    folder is looked at for a newer generation.
+    """
+
+    folder: Path
+    token: str = ""
+    max_body: int = 8 << 20
+    max_k: int = 1000
+    threads: int = dataclasses.field(default_factory=count_cores)
+    waiting: int = 64
+    timeout: float = 10.0
+    origins: tuple[str, ...] = ()
+    reload_every: float = 1.0
+    skip_damaged: bool = False
+    log: bool = True
+
+
+@dataclasses.dataclass
+class _Service:
+    """Hold what the routes share while the service runs."""
+
+    settings: ServiceSettings
+    metrics: Metrics
+    index: Index
+    gate: Gate
+    writer: IndexWriter | None
+    # Changes wait for each other, not for searches.
+    changing: Gate
+
+    def refresh(self) -> None:
+        """Go on to the newest generation."""
+        self.index.refresh()
+        self.metrics.items.set(len(self.index))
+        self.metrics.generation.set(self.index.snapshot.generation)
+
+
+def create_app(settings: ServiceSettings) -> FastAPI:
+    """Return the service of an index folder; it opens and warms it as it starts.
+
+    Raises:
+        PocketlensError: at its start, when the folder cannot be opened, or not for writing.
+    """
+    metrics = Metrics()
+
+    @contextlib.asynccontextmanager
+    async def live(app: FastAPI) -> AsyncIterator[None]:
+        service = await asyncio.to_thread(_open, settings, metrics)
+        app.state.service = service
+        watching = asyncio.create_task(_watch(service))
+        try:
+            yield
+        finally:
+            watching.cancel()
+            app.state.service = None
+            await asyncio.to_thread(_close, service)
+
+    app = FastAPI(title="Pocketlens search", version="1", lifespan=live, docs_url=None)
+    app.state.service = None
+    _add_routes(app, settings)
+    _add_problems(app)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["content-type"],
+        )
+    app.add_middleware(
+        Front,
+        metrics=metrics,
+        max_body=settings.max_body,
+        log=settings.log,
+    )
+    return app
+
+
+def _open(settings: ServiceSettings, metrics: Metrics) -> _Service:
+    # A search a thread: threads of FAISS's own would only wait for each other.
+    faiss.omp_set_num_threads(1)
+    writer = IndexWriter(settings.folder) if settings.token else None
+    try:
+        index = Index(settings.folder, skip_damaged=settings.skip_damaged)
+    except BaseException:
+        if writer:
+            writer.close()
+        raise
+    service = _Service(
+        settings=settings,
+        metrics=metrics,
+        index=index,
+        gate=Gate(settings.threads, settings.waiting, settings.timeout),
+        writer=writer,
+        changing=Gate(1, settings.waiting, settings.timeout),
+    )
+    for damage in index.damage:
+        _LOG.warning("left out: %s", damage)
+    service.refresh()
+    _warm(index)
+    return service
+
+
+def _warm(index: Index) -> None:
+    """Search once, so that the first client does not wait for pages of files."""
+    vector = np.zeros((1, index.state.dim), np.float32)
+    vector[0, 0] = 1
+    index.search(vector, 10)
+
+
+def _close(service: _Service) -> None:
+    service.gate.close()
+    service.changing.close()
+    service.index.close()
+    if service.writer:
+        service.writer.close()
+
+
+async def _watch(service: _Service) -> None:
+    """Look for what other processes commit; an error leaves the generation that is served."""
+    while True:
+        await asyncio.sleep(service.settings.reload_every)
+        try:
+            await asyncio.to_thread(service.refresh)
+        except Exception as error:
+            _LOG.warning("the index is not reloaded: %s", error)
+
+
+def _find_service(request: Request) -> _Service:
+    service: _Service | None = request.app.state.service
+    if service is None:
+        raise HTTPException(503, "the index is being opened")
+    return service
+
+
+_Running = Annotated[_Service, Depends(_find_service)]
+
+
+def _find_writer(
+    service: _Running, authorization: Annotated[str, Header(max_length=4096)] = ""
+) -> IndexWriter:
+    if service.writer is None:
+        raise HTTPException(403, "this service was started without a token: nothing can be changed")
+    given = authorization.removeprefix("Bearer ").encode()
+    if not hmac.compare_digest(given, service.settings.token.encode()):
+        raise HTTPException(401, "wrong token", {"WWW-Authenticate": "Bearer"})
+    return service.writer
+
+
+_Writing = Annotated[IndexWriter, Depends(_find_writer)]
+
+
+def _tell(*codes: int) -> _Problems:
+    return {code: {"model": Problem} for code in codes}
+
+
+def _add_routes(app: FastAPI, settings: ServiceSettings) -> None:
+    asked = _tell(400, 409, 413, 422, 429, 500, 503)
+    changed = asked | _tell(401, 403)
+
+    class LimitedRequest(SearchRequest):
+        k: Annotated[int, Field(ge=1, le=settings.max_k)] = min(10, settings.max_k)
+
+    @app.post("/v1/search", responses=asked)
+    async def search(request: LimitedRequest, service: _Running) -> SearchResponse:
+        """Find the items nearest to a vector."""
+        index = service.index
+        _require_space(index, request.space)
+        with _as_problem(422):
+            vector = fit_vectors(read_vector(request.vector), index.space, index.state.dim)
+            check_vectors(vector, index.state.dim)
+            where = parse_filter(request.filter) if request.filter is not None else None
+        service.metrics.pending.set(service.gate.pending + 1)
+        generation = index.snapshot.generation
+        (hits,) = await service.gate.run(lambda: index.search(vector, request.k, where=where))
+        answers = [
+            FoundItem.model_construct(
+                id=hit.item.id, score=hit.score, metadata=dict(hit.item.metadata)
+            )
+            for hit in hits
+        ]
+        return SearchResponse.model_construct(
+            space=index.space.id, generation=generation, answers=answers
+        )
+
+    @app.get("/v1/space", responses=_tell(503))
+    async def space(service: _Running) -> SpaceResponse:
+        """Say what the index holds, and whose vectors may ask it."""
+        index = service.index
+        return SpaceResponse(
+            space=index.space.id,
+            dim=index.state.dim,
+            accepts=[str(each["space"]) for each in index.state.accepts],
+            items=len(index),
+            generation=index.snapshot.generation,
+            damaged=len(index.damage),
+        )
+
+    @app.post("/v1/items", responses=changed)
+    async def add(request: AddRequest, service: _Running, writer: _Writing) -> ChangeResponse:
+        """Add items; they are durable, and found, when this answers."""
+        _require_space(service.index, request.space)
+        dim = writer.state.dim
+        with _as_problem(422):
+            rows = [
+                fit_vectors(read_vector(item.vector), service.index.space, dim)
+                for item in request.items
+            ]
+            for row in rows:
+                check_vectors(row, dim)
+        items = [Item(item.id, item.path, item.metadata) for item in request.items]
+
+        def change() -> None:
+            writer.add(np.concatenate(rows), items, request.encoder, replace=request.replace)
+
+        return await _change(service, change, len(items))
+
+    @app.post("/v1/items/delete", responses=changed)
+    async def delete(request: DeleteRequest, service: _Running, writer: _Writing) -> ChangeResponse:
+        """Delete items; they are found no more when this answers."""
+        gone = 0
+
+        def change() -> None:
+            nonlocal gone
+            gone = writer.delete(request.ids)
+
+        answer = await _change(service, change, 0)
+        return answer.model_copy(update={"count": gone})
+
+    @app.get("/healthz", responses=_tell(503))
+    async def health(service: _Running) -> dict[str, str]:
+        """Say that the index is open and warm."""
+        return {"status": "ready"}
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics(service: _Running) -> PlainTextResponse:
+        """Give the figures that Prometheus collects."""
+        service.metrics.pending.set(service.gate.pending)
+        return PlainTextResponse(
+            generate_latest(service.metrics.registry), media_type="text/plain; version=0.0.4"
+        )
+
+
+async def _change(service: _Service, change: Callable[[], None], count: int) -> ChangeResponse:
+    def run() -> None:
+        change()
+        service.refresh()
+
+    with _as_problem(409):
+        await service.changing.run(run)
+    return ChangeResponse(count=count, generation=service.index.snapshot.generation)
+
+
+def _require_space(index: Index, space: str) -> None:
+    accepted = [index.space.id, *(str(each["space"]) for each in index.state.accepts)]
+    if space not in accepted:
+        raise HTTPException(
+            409, f"the index is in space {index.space.id} and accepts {', '.join(accepted)}"
+        )
+
+
+@contextlib.contextmanager
+def _as_problem(code: int) -> Any:
+    """Tell the client what is wrong with what it sent."""
+    try:
+        yield
+    except PocketlensError as error:
+        raise HTTPException(code, str(error)) from None
+
+
+def _add_problems(app: FastAPI) -> None:
+    @app.exception_handler(RequestValidationError)
+    async def unsound(request: Request, error: RequestValidationError) -> JSONResponse:
+        # Not what was sent: that may be long, or no JSON.
+        found = [
+            f"{'.'.join(str(part) for part in each['loc'] if part != 'body')}: {each['msg']}"
+            for each in error.errors()[:_MOST_FAULTS]
+        ]
+        return JSONResponse({"detail": "; ".join(found)}, 422)
+
+    @app.exception_handler(BusyError)
+    async def busy(request: Request, error: BusyError) -> JSONResponse:
+        detail = "too many searches are waiting; try again"
+        return JSONResponse({"detail": detail}, 429, {"Retry-After": "1"})
+
+    @app.exception_handler(TimeoutError)
+    async def late(request: Request, error: TimeoutError) -> JSONResponse:
+        return JSONResponse({"detail": "took too long"}, 503, {"Retry-After": "1"})
+
+    @app.exception_handler(PocketlensError)
+    @app.exception_handler(OSError)
+    async def broken(request: Request, error: Exception) -> JSONResponse:
+        # It names files: for the operator, not for clients.
+        _LOG.error("%s %s: %s", request.method, request.url.path, error)
+        return JSONResponse({"detail": "the index cannot be used; see the service's log"}, 500)

@@ -1,0 +1,36 @@
+"""A search service of a real server in a thread, at a free port."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import uvicorn
+
+from server_index.service import ServiceSettings, create_app
+
+TOKEN = "a token of tests, long enough"
+
+
+@contextlib.contextmanager
+def run_service(settings: ServiceSettings) -> Iterator[str]:
+    """Serve until the block ends; yield the address."""
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        create_app(settings), log_level="error", access_log=False, lifespan="on"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        while not server.started:
+            if not thread.is_alive():
+                raise RuntimeError("the service did not start")
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
