@@ -136,6 +136,11 @@ class Index:
         with self._looking_up:
             return self._lookups.items(keys)
 
+    def encoders(self, keys: Sequence[int]) -> dict[int, str]:
+        """Return the encoder digests of the vectors of keys."""
+        with self._looking_up:
+            return self._lookups.encoders_of(keys)
+
     # Loading.
 
     def _load(self, before: Snapshot | None) -> Snapshot:

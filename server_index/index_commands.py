@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from encoder.errors import PocketlensError, require_extra
+from encoder.options import Overwrite
 from server_index.index_options import (
     KindOption,
     MaxMemory,
@@ -17,6 +18,9 @@ from server_index.index_options import (
 )
 
 app = typer.Typer(no_args_is_help=True, help="Look at an index folder, check it, change it.")
+_Replace = Annotated[
+    bool, typer.Option("--replace", help="Take the new one where an id is there already.")
+]
 _Index = Annotated[Path, typer.Argument(help="Index folder.")]
 
 
@@ -91,6 +95,77 @@ def compact(
         else:
             writer.compact()
         print(f"{index}: {len(writer)} items, {writer.state.kind.spec}")
+
+
+@app.command("export")
+def export_vectors(
+    index: _Index,
+    output: Annotated[Path, typer.Argument(help=".parquet, or .npy with .jsonl beside it.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write vectors, ids and metadata for other tools."""
+    require_extra("server", "index export")
+    from encoder.atomic import check_output_file
+    from encoder.progress import track
+    from server_index.index import Index
+    from server_index.portable import export_numpy, export_parquet
+
+    written = {".parquet": export_parquet, ".npy": export_numpy}.get(output.suffix.lower())
+    if written is None:
+        raise PocketlensError(f"{output}: vectors are written as .parquet or .npy")
+    check_output_file(output, overwrite=overwrite)
+    with Index(index) as opened, track("exporting", len(opened)) as advance:
+        written(opened, output, advance)
+        print(f"{output}: {len(opened)} vectors of {opened.state.dim} dimensions")
+
+
+@app.command("import")
+def import_vectors(
+    vectors: Annotated[
+        Path, typer.Argument(help="Parquet file with columns id, vector, path, metadata, encoder.")
+    ],
+    index: Annotated[Path, typer.Argument(help="Index folder; made where there is none.")],
+    space_of: Annotated[
+        Path | None, typer.Option(help="Encoder of the vectors, where the file does not say.")
+    ] = None,
+    replace: _Replace = False,
+) -> None:
+    """Add vectors that were encoded elsewhere, such as those of `index export`."""
+    require_extra("server", "index import")
+    from encoder.progress import track
+    from server_index.portable import count_parquet, import_parquet, read_parquet_space
+    from server_index.record import is_index
+    from server_index.search import read_space
+    from server_index.writer import IndexWriter, create_index
+
+    space = read_parquet_space(vectors) or (read_space(space_of) if space_of else None)
+    if not is_index(index):
+        if space is None:
+            raise PocketlensError(f"{vectors}: does not name its space; give --space-of ENCODER")
+        create_index(index, space)
+    with IndexWriter(index) as writer, track("importing", count_parquet(vectors)) as advance:
+        added = import_parquet(writer, vectors, replace=replace, advance=advance)
+        print(f"{index}: {added} added, {len(writer)} now")
+
+
+@app.command()
+def merge(
+    index: _Index,
+    sources: Annotated[list[Path], typer.Argument(help="Index folders to take items from.")],
+    replace: _Replace = False,
+) -> None:
+    """Add all items of other indexes of the same space."""
+    require_extra("server", "index merge")
+    from encoder.progress import track
+    from server_index.index import Index
+    from server_index.portable import merge_index
+    from server_index.writer import IndexWriter
+
+    with IndexWriter(index) as writer:
+        for source in sources:
+            with Index(source) as opened, track(f"merging {source}", len(opened)) as advance:
+                merge_index(writer, opened, replace=replace, advance=advance)
+        print(f"{index}: {len(writer)} items")
 
 
 @app.command()

@@ -270,6 +270,17 @@ class Record:
                 found[key] = Item(name, path, json.loads(metadata), size, mtime_ns, sha256)
         return found
 
+    def encoders_of(self, keys: Sequence[int]) -> dict[int, str]:
+        """Return the encoder digests of items by their keys."""
+        found: dict[int, str] = {}
+        for some in _parts(keys):
+            found |= self.select(
+                "SELECT key, digest FROM items JOIN encoders ON encoder = number"
+                f" WHERE key IN ({_marks(some)})",
+                some,
+            )
+        return found
+
     def living(self, ids: Sequence[str]) -> dict[str, int]:
         """Return the keys of those ids that live."""
         found: dict[str, int] = {}

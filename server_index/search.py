@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from encoder.space import require_same_space
+from encoder.json_files import read_json
+from encoder.space import EmbeddingSpace, require_same_space
 from export.runtime import QueryEncoder
 from server_index.index import Index
 
@@ -15,6 +16,14 @@ def open_pair(index: Path, encoder: Path) -> tuple[Index, QueryEncoder]:
     """
     opened = Index(index)
     return opened, open_query(opened, encoder)
+
+
+def read_space(encoder: Path) -> EmbeddingSpace:
+    """Return the space of a checkpoint folder, an encoder file or a bundle."""
+    config = encoder / "config.json"
+    if config.is_file():
+        return EmbeddingSpace.from_json(read_json(config).get("space", {}), str(config))
+    return QueryEncoder(encoder).contract.space
 
 
 def open_query(index: Index, encoder: Path) -> QueryEncoder:
