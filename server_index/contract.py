@@ -19,8 +19,9 @@ def check_vectors(vectors: NDArray[np.float32], dim: int) -> None:
         raise PocketlensError(f"vectors must be [n, {dim}] in this index, not {vectors.shape}")
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
     # Not "too far from one": what is not a number is far from nothing.
-    bad = np.flatnonzero(~(np.abs(lengths - 1) <= _UNIT_TOLERANCE))
-    if len(bad):
+    good = np.abs(lengths - 1) <= _UNIT_TOLERANCE
+    if not good.all():
+        bad = np.flatnonzero(~good)
         raise PocketlensError(
             f"vector {bad[0]} has length {lengths[bad[0]]:.4g}; vectors must be finite and of unit "
             "length (divide them by their length)"

@@ -6,7 +6,9 @@ deletions are pushed down; kinds that cannot (PQ without lists, `BIVF`) are not 
 """
 
 import dataclasses
+import functools
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +83,19 @@ class Kind:
         return self.spec in _EXACT
 
     @property
+    def storage(self) -> str:
+        """Return how a vector is kept: what stands behind the comma, or all there is."""
+        return self.spec.partition(",")[2] or ("Flat" if self.graph else self.spec)
+
+    @property
+    def scores_exactly(self) -> bool:
+        """Return whether its scores are those of the vectors, in float32 or float16."""
+        return not self.binary and self.storage in _EXACT
+
+    @property
     def keeps_vectors(self) -> bool:
         """Return whether the vectors can be read back, row by row, from the index alone."""
-        storage = self.spec.partition(",")[2] or "Flat"
-        return self.exact or (self.graph and not self.binary and storage in _EXACT)
+        return self.scores_exactly and not self.lists
 
     def count_training_vectors(self) -> int:
         """Return how many vectors it learns from, where it learns and there are as many."""
@@ -177,6 +188,34 @@ def view_vectors(index: Any, kind: Kind) -> NDArray[Any]:
     return view
 
 
+def refine(index: Any, vectors: NDArray[np.float16]) -> Any:
+    """Return an index that scores what another found by the vectors `[n, dim]` as they are stored.
+
+    They are not copied: keep them, and the index, as long as what is returned.
+    """
+    library: Any = faiss
+    stored = library.IndexScalarQuantizer(
+        vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    )
+    codes = vectors.reshape(-1).view(np.uint8)
+    stored.codes = library.MaybeOwnedVectorUInt8.create_view(
+        faiss.swig_ptr(codes), codes.nbytes, _map_something().codes.owner
+    )
+    stored.ntotal = len(vectors)
+    return faiss.IndexRefine(index, stored)
+
+
+@functools.cache
+def _map_something() -> Any:
+    """Return an index in a file, for its owner: FAISS borrows no memory without one."""
+    empty = faiss.IndexFlatIP(1)
+    empty.add(np.zeros((1, 1), np.float32))
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder) / "owner.faiss")
+        faiss.write_index(empty, file)
+        return faiss.read_index(file, faiss.IO_FLAG_MMAP_IFC)
+
+
 def find(
     index: Any,
     kind: Kind,
@@ -184,34 +223,52 @@ def find(
     count: int,
     effort: SearchEffort,
     allowed: NDArray[np.bool_] | None = None,
-) -> Rows:
-    """Return the rows `[n, count]` that seem nearest to unit vectors, −1 where there are no more.
+) -> tuple[Vectors, Rows]:
+    """Return scores and rows `[n, count]` of what seems nearest to unit vectors, best first.
 
-    Only rows that are `allowed`, one boolean for each, are answered.
+    Where there are no more, the score is minus infinity. Only rows that are `allowed`, one boolean
+    for each, are answered. Scores are cosines, of sign codes shares of bits. An index that was
+    refined looks at `effort.rescore` times as many rows.
     """
-    parameters = None
-    if allowed is not None:
+    if allowed is None:
+        parameters = _plain_parameters(kind, count, effort)
+    else:
         bits = np.packbits(allowed, bitorder="little")
         chosen = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(bits))
         parameters = _parameters(kind, count, effort, sel=chosen)
-    elif kind.lists or kind.graph:
-        parameters = _parameters(kind, count, effort)
     asked = pack_signs(queries) if kind.binary else np.ascontiguousarray(queries)
     # A loss library puts a search of tensors in place of the one that takes parameters.
     search = getattr(index, "search_numpy", index.search)
-    rows: Rows = search(asked, count, params=parameters)[1]
-    return rows
+    scores, rows = search(asked, count, params=parameters)
+    if kind.binary:
+        scores = 1 - scores.astype(np.float32) / (index.d / 2)
+    scores[rows < 0] = -np.inf
+    return scores, rows
+
+
+@functools.lru_cache(64)
+def _plain_parameters(kind: Kind, count: int, effort: SearchEffort) -> Any:
+    return _parameters(kind, count, effort)
 
 
 def _parameters(kind: Kind, count: int, effort: SearchEffort, **selector: Any) -> Any:
     # Its type hints do not know what its own constructors take.
     library: Any = faiss
+    looked_at = count if kind.scores_exactly else count * effort.rescore
     if kind.lists:
-        return library.SearchParametersIVF(nprobe=min(effort.probes, kind.lists), **selector)
-    if kind.graph:
-        width = max(effort.graph_candidates, count)
-        return library.SearchParametersHNSW(efSearch=width, **selector)
-    return library.SearchParameters(**selector)
+        found = library.SearchParametersIVF(nprobe=min(effort.probes, kind.lists), **selector)
+    elif kind.graph:
+        width = max(effort.graph_candidates, looked_at)
+        found = library.SearchParametersHNSW(efSearch=width, **selector)
+    elif selector:
+        found = library.SearchParameters(**selector)
+    else:
+        found = None
+    if kind.scores_exactly or kind.binary:
+        return found
+    return library.IndexRefineSearchParameters(
+        k_factor=effort.rescore, **({"base_index_params": found} if found else {})
+    )
 
 
 def _code_bits(dim: int) -> int:

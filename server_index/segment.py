@@ -173,6 +173,13 @@ class Segment:
             if _VECTORS not in facts.files
             else self._load(_VECTORS)
         )
+        kind = facts.kind
+        # What is asked; of codes, what they find is scored by the vectors.
+        self._asked = (
+            self.index
+            if kind.scores_exactly or kind.binary
+            else faiss_index.refine(self.index, self.vectors)
+        )
         counts = (self.index.ntotal, len(self.keys), len(self._ends), len(self.vectors))
         if set(counts) != {facts.count} or self.vectors.shape[1] != dim:
             raise PocketlensError(f"{self.place}: does not hold {facts.count} vectors of {dim}")
@@ -187,10 +194,10 @@ class Segment:
         count: int,
         effort: SearchEffort,
         allowed: NDArray[np.bool_] | None = None,
-    ) -> Rows:
-        """Return candidate rows, as `faiss_index.find`."""
+    ) -> tuple[Vectors, Rows]:
+        """Return scores and rows, as `faiss_index.find`."""
         return faiss_index.find(
-            self.index, self.facts.kind, queries, min(count, len(self)), effort, allowed
+            self._asked, self.facts.kind, queries, min(count, len(self)), effort, allowed
         )
 
     def id_of(self, row: int) -> str:

@@ -1,8 +1,7 @@
 """What an index holds at one generation, and the search of it.
 
-Candidates come from every segment and from the recent additions; all are scored again from their
-stored vectors by one rule, so that an item's score does not depend on where it lies, and equal
-scores are ordered by age.
+Candidates come from every segment and from the recent additions. Scores are those of the stored
+vectors, whatever codes found them, and equal ones are ordered by age.
 """
 
 import dataclasses
@@ -103,79 +102,122 @@ class Snapshot:
         """
         chosen: Sequence[Allowed | None] = allowed or [None] * len(self.parts)
         found = [
-            _score(part, queries, _find(part, queries, count, self.effort, rows))
+            _look(part, queries, count, self.effort, rows)
             for part, rows in zip(self.parts, chosen, strict=True)
         ]
         if not found:
-            return Answers(
-                np.empty((len(queries), 0), np.float32),
-                np.empty((len(queries), 0), np.int64),
-                [[] for _ in queries],
+            nothing = np.empty((len(queries), 0), np.float32)
+            return Answers(nothing, nothing.astype(np.int64), [[] for _ in queries])
+        scores, places = found[0]
+        keys = self.parts[0].keys[places]
+        if len(found) > 1:
+            scores = np.concatenate([each for each, _ in found], axis=1)
+            rows = [part.keys[rows] for part, (_, rows) in zip(self.parts, found, strict=True)]
+            keys = np.concatenate(rows, axis=1)
+            places = np.concatenate(
+                [rows + number * _PLACE for number, (_, rows) in enumerate(found)], axis=1
             )
-        scores = np.concatenate([scores for scores, _ in found], axis=1)
-        keys = np.concatenate(
-            [
-                np.where(rows >= 0, part.keys[rows], np.iinfo(np.int64).max)
-                for part, (_, rows) in zip(self.parts, found, strict=True)
-            ],
-            axis=1,
-        )
-        places = np.concatenate(
-            [
-                np.where(rows >= 0, rows + number * _PLACE, -1)
-                for number, (_, rows) in enumerate(found)
-            ],
-            axis=1,
-        )
-        order = np.lexsort((keys, -scores), axis=1)[:, :count]
-        places = np.take_along_axis(places, order, axis=1)
-        keys = np.where(places >= 0, np.take_along_axis(keys, order, axis=1), -1)
-        return Answers(
-            np.take_along_axis(scores, order, axis=1),
-            keys,
-            [self._name(line) for line in places.tolist()],
-        )
+        # FAISS answers in order, but for what scores alike.
+        if len(found) > 1 or not (scores[:, :-1] > scores[:, 1:]).all():
+            order = np.lexsort((keys, -scores), axis=1)[:, :count]
+            line = np.arange(len(queries))[:, None]
+            scores, keys, places = scores[line, order], keys[line, order], places[line, order]
+        scores, keys, places = scores[:, :count], keys[:, :count], places[:, :count]
+        missing = scores == -np.inf
+        if not missing.any():
+            return Answers(scores, keys, [self._name(line) for line in places.tolist()])
+        ids = [
+            self._name(line[: len(line) - gone])
+            for line, gone in zip(places.tolist(), missing.sum(axis=1).tolist(), strict=True)
+        ]
+        return Answers(scores, np.where(missing, -1, keys), ids)
 
     def _name(self, places: list[int]) -> list[str]:
-        return [self.parts[place // _PLACE].id_of(place % _PLACE) for place in places if place >= 0]
+        if len(self.parts) == 1:
+            return [self.parts[0].id_of(place) for place in places]
+        return [self.parts[place // _PLACE].id_of(place % _PLACE) for place in places]
+
+
+def _look(
+    part: Part, queries: Vectors, count: int, effort: SearchEffort, allowed: Allowed | None
+) -> tuple[Vectors, Rows]:
+    """Return scores and rows `[n, c]` of a part's best; minus infinity where there are no more."""
+    if part.segment is None or _are_few(allowed, count):
+        rows = _find_all(part, queries, count, allowed)
+        return _score(part, queries, rows), rows
+    kind = part.segment.facts.kind
+    wanted = count
+    if kind.exact:
+        wanted += _SPARE
+    elif kind.binary:
+        wanted *= effort.rescore
+    scores, rows = _find(part, queries, wanted, effort, allowed)
+    if kind.binary:
+        return _score(part, queries, rows), rows
+    if kind.exact:
+        _settle_ties(part, queries, count, allowed, scores, rows)
+    return scores, rows
+
+
+def _are_few(allowed: Allowed | None, count: int) -> bool:
+    return allowed is not None and int(np.count_nonzero(allowed)) <= max(_SCORED_ALL, count)
 
 
 def _find(
-    part: Part, queries: Vectors, count: int, effort: SearchEffort, allowed: Allowed | None
-) -> Rows:
-    """Return candidate rows `[n, c]` of a part, −1 where there are no more."""
-    if part.segment is None:
-        return _find_all(part, queries, count, allowed)
-    left = None
-    if allowed is not None:
-        left = int(np.count_nonzero(allowed))
-        if left <= _SCORED_ALL or left <= count:
-            return _find_all(part, queries, count, allowed)
-    kind = part.segment.facts.kind
-    wanted = count + _SPARE if kind.exact else count * effort.rescore
+    part: Part, queries: Vectors, wanted: int, effort: SearchEffort, allowed: Allowed | None
+) -> tuple[Vectors, Rows]:
+    """Ask FAISS for living rows."""
+    assert part.segment is not None
     if allowed is None and part.dead > _DROPPED_LATER:
         allowed = part.alive
     spare = 0 if allowed is not None else part.dead
+    scores, rows = part.segment.find(queries, wanted + spare, effort, allowed)
+    if spare:
+        assert part.alive is not None
+        gone = ~part.alive[rows]
+        scores[gone], rows[gone] = -np.inf, -1
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :wanted]
+        line = np.arange(len(rows))[:, None]
+        scores, rows = scores[line, order], rows[line, order]
+    return scores, rows
+
+
+def _settle_ties(
+    part: Part,
+    queries: Vectors,
+    count: int,
+    allowed: Allowed | None,
+    scores: Vectors,
+    rows: Rows,
+) -> None:
+    """Put right the answers to queries to which rows score alike, but for rounding.
+
+    A product of matrices sums equal vectors in different orders, and beyond the last answer there
+    may be older ones that score like it.
+    """
+    with np.errstate(invalid="ignore"):
+        tied = np.flatnonzero((scores[:, :-1] - scores[:, 1:] <= _ROUNDING).any(axis=1))
+    if not len(tied):
+        return
+    asked, width = queries[tied], rows.shape[1]
+    wanted = width
     while True:
-        rows = part.segment.find(queries, wanted + spare, effort, allowed)
-        if spare:
-            assert part.alive is not None
-            rows = np.where((rows >= 0) & part.alive[rows], rows, -1)
-        if not kind.exact or rows.shape[1] < wanted + spare:
-            return rows
-        if not _ends_in_ties(part, queries, rows, count):
-            return rows
+        found = _find(part, asked, wanted, SearchEffort(), allowed)[1]
+        exact = _score(part, asked, found)
+        ordered = -np.sort(-exact, axis=1)
+        last = ordered[:, min(count, ordered.shape[1]) - 1]
+        open_end = np.isfinite(last) & (ordered[:, -1] >= last - _ROUNDING)
+        if found.shape[1] < wanted or not open_end.any():
+            break
         if wanted > count + _MOST_TIES:
-            return _find_all(part, queries, count, allowed)
+            found = _find_all(part, asked, count, allowed)
+            exact = _score(part, asked, found)
+            break
         wanted = count + (wanted - count) * 8
-
-
-def _ends_in_ties(part: Part, queries: Vectors, rows: Rows, count: int) -> bool:
-    """Return whether a query's last candidate scores like the last that is answered."""
-    scores, _ = _score(part, queries, rows)
-    ordered = -np.sort(-scores, axis=1)
-    last = ordered[:, min(count, ordered.shape[1]) - 1]
-    return bool((np.isfinite(last) & (ordered[:, -1] >= last)).any())
+    order = np.lexsort((found, -exact), axis=1)[:, :width]
+    line = np.arange(len(tied))[:, None]
+    scores[tied, : order.shape[1]] = exact[line, order]
+    rows[tied, : order.shape[1]] = found[line, order]
 
 
 def _find_all(part: Part, queries: Vectors, count: int, allowed: Allowed | None) -> Rows:
@@ -205,16 +247,14 @@ def _find_all(part: Part, queries: Vectors, count: int, allowed: Allowed | None)
     return chosen_rows
 
 
-def _score(part: Part, queries: Vectors, rows: Rows) -> tuple[Vectors, Rows]:
-    """Score candidates from their stored vectors; where there is none, minus infinity.
-
-    Not by a product of matrices: that sums equal vectors in different orders.
-    """
-    scores = np.full(rows.shape, -np.inf, np.float32)
+def _score(part: Part, queries: Vectors, rows: Rows) -> Vectors:
+    """Score rows by their stored vectors, equal vectors equally; −1 by minus infinity."""
+    scores = np.empty(rows.shape, np.float32)
     step = max(1, _GATHERED_CELLS // max(1, rows.shape[1] * queries.shape[1]))
     for first in range(0, len(rows), step):
         some = slice(first, first + step)
+        # Not a product of matrices: see `_settle_ties`.
         gathered = part.vectors[rows[some]] * queries[some, None, :]
-        scores[some] = gathered.sum(axis=2, dtype=np.float32)
+        scores[some] = np.add.reduce(gathered, axis=2)
     scores[rows < 0] = -np.inf
-    return scores, rows
+    return scores
