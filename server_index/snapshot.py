@@ -5,6 +5,7 @@ vectors, whatever codes found them, and equal ones are ordered by age.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,8 +19,8 @@ Allowed = NDArray[np.bool_]
 _DROPPED_LATER = 32
 # So few allowed rows are all scored: a graph or lists would be walked in vain.
 _SCORED_ALL = 4096
-# Beyond the answers asked for: where the last of them score alike, more are looked at.
-_SPARE = 4
+# Beyond the answers asked for: where it scores like the last of them, more are looked at.
+_SPARE = 1
 _MOST_TIES = 1024
 # Two ways to sum one product differ by less.
 _ROUNDING = 1e-6
@@ -72,11 +73,26 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """Hold what was found: scores `[n, k]`, keys (−1 where there are no more) and ids."""
+    """Hold what was found: scores and keys `[n, k]`, −infinity and −1 where there are no more.
+
+    `places` numbers the parts and their rows.
+    """
 
     scores: Vectors
     keys: Rows
-    ids: list[list[str]]
+    places: Rows
+    parts: tuple[Part, ...]
+
+    @functools.cached_property
+    def ids(self) -> list[list[str]]:
+        """Return the ids found for each query."""
+        return [self._name(line) for line in self.places.tolist()]
+
+    def _name(self, places: list[int]) -> list[str]:
+        parts = self.parts
+        if len(parts) == 1:
+            return [parts[0].id_of(place) for place in places if place >= 0]
+        return [parts[place // _PLACE].id_of(place % _PLACE) for place in places if place >= 0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +122,8 @@ class Snapshot:
             for part, rows in zip(self.parts, chosen, strict=True)
         ]
         if not found:
-            nothing = np.empty((len(queries), 0), np.float32)
-            return Answers(nothing, nothing.astype(np.int64), [[] for _ in queries])
+            none = np.empty((len(queries), 0), np.int64)
+            return Answers(none.astype(np.float32), none, none, ())
         scores, places = found[0]
         keys = self.parts[0].keys[places]
         if len(found) > 1:
@@ -124,18 +140,9 @@ class Snapshot:
             scores, keys, places = scores[line, order], keys[line, order], places[line, order]
         scores, keys, places = scores[:, :count], keys[:, :count], places[:, :count]
         missing = scores == -np.inf
-        if not missing.any():
-            return Answers(scores, keys, [self._name(line) for line in places.tolist()])
-        ids = [
-            self._name(line[: len(line) - gone])
-            for line, gone in zip(places.tolist(), missing.sum(axis=1).tolist(), strict=True)
-        ]
-        return Answers(scores, np.where(missing, -1, keys), ids)
-
-    def _name(self, places: list[int]) -> list[str]:
-        if len(self.parts) == 1:
-            return [self.parts[0].id_of(place) for place in places]
-        return [self.parts[place // _PLACE].id_of(place % _PLACE) for place in places]
+        if missing.any():
+            keys, places = np.where(missing, -1, keys), np.where(missing, -1, places)
+        return Answers(scores, keys, places, self.parts)
 
 
 def _look(
