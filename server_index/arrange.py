@@ -3,17 +3,22 @@
 from collections.abc import Iterator
 
 from server_index.choose import Candidate, Targets, choose_fitting, estimate_bytes, format_bytes
-from server_index.faiss_index import Kind
+from server_index.faiss_index import Kind, Vectors
 from server_index.index import Index
 from server_index.tune import Tuned, tune
 from server_index.writer import IndexWriter
 
 
-def arrange(writer: IndexWriter, targets: Targets, kind: Kind | None = None) -> Iterator[str]:
+def arrange(
+    writer: IndexWriter,
+    targets: Targets,
+    kind: Kind | None = None,
+    queries: Vectors | None = None,
+) -> Iterator[str]:
     """Write all that lives as the first kind that meets the targets; yield what is being done.
 
     Where none does, the one that finds most is kept, and the last line says so. A `kind` that is
-    given is taken, and tuned.
+    given is taken, and tuned, on `queries` `[n, dim]` where there are some.
 
     Raises:
         PocketlensError: when no kind fits into the memory, or the kind cannot be made.
@@ -27,7 +32,7 @@ def arrange(writer: IndexWriter, targets: Targets, kind: Kind | None = None) -> 
     best: tuple[Candidate, Tuned] | None = None
     for candidate in candidates:
         writer.compact(candidate.kind)
-        tuned = _tune(writer, candidate.kind, targets)
+        tuned = _tune(writer, candidate.kind, targets, queries)
         yield _describe(candidate, tuned)
         if _meets(tuned, targets):
             writer.set_effort(tuned.effort)
@@ -43,9 +48,9 @@ def arrange(writer: IndexWriter, targets: Targets, kind: Kind | None = None) -> 
     yield f"none meets the targets; {candidate.kind.spec} finds most and is kept"
 
 
-def _tune(writer: IndexWriter, kind: Kind, targets: Targets) -> Tuned:
+def _tune(writer: IndexWriter, kind: Kind, targets: Targets, queries: Vectors | None) -> Tuned:
     with Index(writer.folder) as index:
-        return tune(index.snapshot, kind, targets.min_recall)
+        return tune(index.snapshot, kind, targets.min_recall, queries)
 
 
 def _meets(tuned: Tuned, targets: Targets) -> bool:

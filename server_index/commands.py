@@ -13,8 +13,11 @@ from server_index.index_options import (
     MaxMemory,
     MaxMs,
     MinRecall,
+    Queries,
+    QueryEncoderOption,
     print_lines,
     read_kind,
+    read_queries,
     read_targets,
 )
 
@@ -44,6 +47,8 @@ def build_index(
     min_recall: MinRecall = 0.95,
     max_memory: MaxMemory = None,
     max_ms: MaxMs = None,
+    queries: Queries = None,
+    query_encoder: QueryEncoderOption = None,
     with_sha256: _Sha256 = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -58,11 +63,17 @@ def build_index(
     from server_index.encode import open_encoder
     from server_index.manifest import MANIFEST
     from server_index.source import read_entries
+    from server_index.writer import IndexWriter
 
     inputs = [encoder] if str(data) == "-" else [data, encoder]
     check_output(output, marker=MANIFEST, overwrite=overwrite, inputs=inputs)
     wanted, targets = read_kind(kind), read_targets(min_recall, max_memory, max_ms)
     opened = open_encoder(encoder, precision=precision, averaging=read_averaging(averaging))
+
+    def arrange_it(writer: IndexWriter) -> None:
+        asked = read_queries(writer, queries, query_encoder)
+        print_lines(arrange(writer, targets, wanted, asked))
+
     with track("encoding the database", _count(data)) as advance:
         filled = run(
             opened,
@@ -71,7 +82,7 @@ def build_index(
             overwrite=overwrite,
             dim=dim,
             filling=Filling(with_sha256=with_sha256),
-            arrange=lambda writer: print_lines(arrange(writer, targets, wanted)),
+            arrange=arrange_it,
             advance=advance,
         )
     report_set_aside(filled.set_aside)

@@ -35,14 +35,14 @@ class Hit:
 class Index:
     """Hold an open index folder; several threads may search it, also while it is refreshed."""
 
-    def __init__(self, folder: Path, *, skip_damaged: bool = False) -> None:
+    def __init__(self, folder: Path | str, *, skip_damaged: bool = False) -> None:
         """Open a folder. `skip_damaged` leaves damaged segments out, and lists them in `damage`.
 
         Raises:
             PocketlensError: naming the file that is missing, cut short, damaged or of a newer
                 format.
         """
-        self.folder = folder
+        self.folder = folder = Path(folder)
         self.damage: tuple[str, ...] = ()
         self._skip_damaged = skip_damaged
         self._turn, self._looking_up = threading.Lock(), threading.Lock()
@@ -100,7 +100,7 @@ class Index:
         """Return each query's `count` best items, best first, by cosine; older ones among equals.
 
         `vectors` is `[n, dim]` of unit length, or of more dimensions of which the index keeps a
-        prefix. `where` is a filter of metadata (see `docs/search.md`).
+        prefix. `where` is a filter of metadata (see `docs/database.md`).
 
         Raises:
             PocketlensError: when a vector is not of the index's dimension or of unit length, or

@@ -12,8 +12,11 @@ from server_index.index_options import (
     MaxMemory,
     MaxMs,
     MinRecall,
+    Queries,
+    QueryEncoderOption,
     print_lines,
     read_kind,
+    read_queries,
     read_targets,
 )
 
@@ -79,6 +82,8 @@ def compact(
     min_recall: MinRecall = 0.95,
     max_memory: MaxMemory = None,
     max_ms: MaxMs = None,
+    queries: Queries = None,
+    query_encoder: QueryEncoderOption = None,
     choose: Annotated[
         bool, typer.Option("--choose", help="Choose the kind anew, by the targets.")
     ] = False,
@@ -90,8 +95,9 @@ def compact(
 
     wanted, targets = read_kind(kind), read_targets(min_recall, max_memory, max_ms)
     with IndexWriter(index) as writer:
-        if wanted or choose or max_memory or max_ms:
-            print_lines(arrange(writer, targets, wanted))
+        asked = read_queries(writer, queries, query_encoder)
+        if wanted or choose or max_memory or max_ms or asked is not None:
+            print_lines(arrange(writer, targets, wanted, asked))
         else:
             writer.compact()
         print(f"{index}: {len(writer)} items, {writer.state.kind.spec}")

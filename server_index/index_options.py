@@ -1,13 +1,17 @@
 """Options that say which kind of index, shared by commands."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from encoder.errors import PocketlensError
+
 if TYPE_CHECKING:
     from server_index.choose import Targets
-    from server_index.faiss_index import Kind
+    from server_index.faiss_index import Kind, Vectors
+    from server_index.writer import IndexWriter
 
 KindOption = Annotated[
     str | None,
@@ -19,6 +23,14 @@ MaxMemory = Annotated[
 ]
 MaxMs = Annotated[
     float | None, typer.Option(help="p95 of one search on one thread, in milliseconds.")
+]
+
+
+Queries = Annotated[
+    Path | None, typer.Option(help="Pictures to tune on, as people ask; with --query-encoder.")
+]
+QueryEncoderOption = Annotated[
+    Path | None, typer.Option("--query-encoder", help="Query encoder of those pictures.")
 ]
 
 
@@ -34,6 +46,19 @@ def read_targets(min_recall: float, max_memory: str | None, max_ms: float | None
     from server_index.choose import Targets, read_bytes
 
     return Targets(min_recall, read_bytes(max_memory) if max_memory else None, max_ms)
+
+
+def read_queries(
+    writer: "IndexWriter", queries: Path | None, encoder: Path | None
+) -> "Vectors | None":
+    """Encode the pictures to tune on, where there are some."""
+    from server_index.search import encode_queries
+
+    if (queries is None) != (encoder is None):
+        raise PocketlensError("--queries and --query-encoder belong together")
+    if queries is None or encoder is None:
+        return None
+    return encode_queries(queries, encoder, writer.state.space, writer.state.dim)
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -1,6 +1,8 @@
 """README and docs say what the code does and what was measured."""
 
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +71,34 @@ def test_the_readmes_python_runs(tmp_path: Path, student: object, drawn: Path) -
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     done = subprocess.run(
         [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_commands_of_the_database_guide_run(tmp_path: Path, saved: Path, drawn: Path) -> None:
+    pictures = sorted(drawn.rglob("*.jpg"))
+    for name, some in (("photos/cat", pictures[:9]), ("more", pictures[9:12])):
+        (tmp_path / name).mkdir(parents=True)
+        for n, picture in enumerate(some):
+            shutil.copy(picture, tmp_path / name / f"{n:03d}.jpg")
+    shutil.copy(pictures[0], tmp_path / "photo.jpg")
+    shutil.copytree(saved / "teacher", tmp_path / "teacher")
+    run = [sys.executable, str(ROOT / "cli.py")]
+    subprocess.run([*run, "export", saved / "student", tmp_path / "query"], check=True)
+    text = (ROOT / "docs" / "database.md").read_text()
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    assert len([line for line in lines if line]) == 8
+    for line in filter(None, lines):
+        name, *arguments = shlex.split(line)
+        assert name == "cli"
+        done = subprocess.run([*run, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, (line, done.stderr)
+    code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    made = "import numpy as np\nvectors = np.eye(32, dtype=np.float32)[:2]\n"
+    check = "assert len(hits) == 2 and hits[0][0].item.metadata['label'] == 'cat'\n"
+    done = subprocess.run(
+        [sys.executable, "-c", made + code + check], cwd=tmp_path, capture_output=True, text=True,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -96,14 +96,21 @@ def test_items_are_added_deleted_and_verified(
 
 
 def test_an_index_is_compacted_into_a_kind_or_by_targets(
-    capsys: pytest.CaptureFixture[str], index: Path
+    capsys: pytest.CaptureFixture[str], index: Path, saved: Path, drawn: Path, tmp_path: Path
 ) -> None:
+    listed = tmp_path / "none.txt"
+    listed.write_text("none.jpg\n")
     out = succeed(capsys, "index", "compact", index, "--kind", "HNSW8")
     assert "HNSW8: asked for" in out and "32 items, HNSW8" in out
     assert "32 items, HNSW8" in succeed(capsys, "index", "compact", index)
     out = succeed(capsys, "index", "compact", index, "--max-memory", "4k")
     assert "SQfp16: compares with every vector" in out and "32 items, SQfp16" in out
     compact = ("index", "compact", index)
+    succeed(capsys, "export", saved / "student", tmp_path / "query")
+    asked = ("--queries", drawn, "--query-encoder", tmp_path / "query")
+    assert "HNSW4: asked for" in succeed(capsys, *compact, "--kind", "HNSW4", *asked)
+    assert "belong together" in refuse(capsys, *compact, *asked[:2])
+    assert "no query can be read" in refuse(capsys, *compact, "--queries", listed, *asked[2:])
     assert "need at least" in refuse(capsys, *compact, "--max-memory", "1")
     assert "not an amount" in refuse(capsys, *compact, "--max-memory", "much")
     assert "--min-recall" in refuse(capsys, *compact, "--min-recall", "2")
