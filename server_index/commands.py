@@ -158,6 +158,7 @@ def serve(
             help="File with the token that changes need; else POCKETLENS_TOKEN; none: read only."
         ),
     ] = None,
+    workers: Annotated[int, typer.Option(help="Processes; more than one only to read.")] = 1,
     max_body: Annotated[str, typer.Option(help="Largest request, as 8M.")] = "8M",
     max_k: Annotated[int, typer.Option(help="Most answers to one search.")] = 1000,
     waiting: Annotated[int, typer.Option(help="Searches that may wait for a core.")] = 64,
@@ -185,7 +186,7 @@ def serve(
         origins=tuple(origin or ()),
         skip_damaged=skip_damaged,
     )
-    serve_index(settings, host, port)
+    serve_index(settings, host, port, workers)
 
 
 def _count(data: Path) -> int:

@@ -1,14 +1,18 @@
 """Run the search service: check what can be checked before it listens."""
 
+import functools
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from encoder.errors import PocketlensError
 from server_index.index import Index
 from server_index.service import ServiceSettings, create_app
+from server_index.service_front import COUNTS_VARIABLE
 
 TOKEN_VARIABLE = "POCKETLENS_TOKEN"
 _SHORTEST_TOKEN = 16
@@ -33,12 +37,20 @@ def read_token(file: Path | None) -> str:
     return token
 
 
-def serve_index(settings: ServiceSettings, host: str, port: int) -> None:
-    """Serve until interrupted.
+def serve_index(settings: ServiceSettings, host: str, port: int, workers: int = 1) -> None:
+    """Serve until interrupted, with so many processes.
 
     Raises:
-        PocketlensError: when the index cannot be opened, or the address not be listened at.
+        PocketlensError: when the index cannot be opened, the address not be listened at, or several
+            workers are to change the index.
     """
+    if workers < 1:
+        raise PocketlensError("--workers must be at least 1")
+    if workers > 1 and settings.token:
+        raise PocketlensError(
+            f"--workers {workers}: only one process can change an index; serve without a token, "
+            "and change it with cli add, cli index delete or another service"
+        )
     for name, value in (("--max-k", settings.max_k), ("--timeout", settings.timeout)):
         if value <= 0:
             raise PocketlensError(f"{name} must be above 0")
@@ -50,20 +62,29 @@ def serve_index(settings: ServiceSettings, host: str, port: int) -> None:
     changes = "changes need the token" if settings.token else "read only"
     print(f"listening at http://{shown}:{bound} ({changes})", flush=True)
     config = uvicorn.Config(
-        create_app(settings),
+        functools.partial(create_app, settings),
+        factory=True,
+        workers=workers,
         log_level="warning",
         access_log=False,
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=10,
     )
-    server = uvicorn.Server(config)
-    server.run(sockets=[listening])
+    run = uvicorn.Server(config).run
+    if workers == 1:
+        run(sockets=[listening])
+        return
+    with tempfile.TemporaryDirectory() as counts:
+        # Where the workers put their counts together.
+        os.environ[COUNTS_VARIABLE] = counts
+        Multiprocess(config, sockets=[listening]).run()
 
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port)[0][0]
-        listening = socket.socket(family)
+        # By name: asyncio sends at once only where the protocol says TCP.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
     except (OSError, OverflowError) as error:

@@ -1,18 +1,22 @@
 """What stands before the search service's routes: limits of the body, a log line, counts."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
+# Read by the library when it is imported: a folder, where several processes count.
+COUNTS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # Times the limit: so much of a body that is too large is taken in before it is refused.
 _DRAINED = 4
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -33,13 +37,23 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self.pending = Gauge(
-            "pocketlens_pending", "Searches that run or wait", registry=self.registry
-        )
-        self.items = Gauge("pocketlens_items", "Items in the index", registry=self.registry)
-        self.generation = Gauge(
-            "pocketlens_generation", "Generation served", registry=self.registry
-        )
+        self.pending = self._gauge("pending", "Searches that run or wait", "livesum")
+        self.items = self._gauge("items", "Items in the index", "livemax")
+        self.generation = self._gauge("generation", "Generation served", "livemin")
+
+    def _gauge(
+        self, name: str, told: str, joined: Literal["livesum", "livemax", "livemin"]
+    ) -> Gauge:
+        return Gauge(f"pocketlens_{name}", told, registry=self.registry, multiprocess_mode=joined)
+
+    def write(self) -> bytes:
+        """Return the figures as Prometheus reads them, of all workers."""
+        if COUNTS_VARIABLE not in os.environ:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        collect: Any = MultiProcessCollector
+        collect(together)
+        return generate_latest(together)
 
 
 class Front:

@@ -1,9 +1,10 @@
 """Work of the search service on threads: so much at once, so much waiting, each for so long."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
 
@@ -18,7 +19,7 @@ class Gate:
     def __init__(self, threads: int, waiting: int, timeout: float) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
         self._most, self._timeout = threads + waiting, timeout
-        self.pending = 0
+        self.pending, self._counting = 0, threading.Lock()
 
     async def run(self, call: Callable[[], _Result]) -> _Result:
         """Return what the call returns.
@@ -29,22 +30,18 @@ class Gate:
         """
         if self.pending >= self._most:
             raise BusyError
-        self.pending += 1
-        loop = asyncio.get_running_loop()
+        with self._counting:
+            self.pending += 1
         future = self._pool.submit(call)
         # Counted until it ends, not until someone stops waiting: so late ones cannot pile up.
-        future.add_done_callback(lambda done: self._count_down(loop, done))
+        future.add_done_callback(self._leave)
         async with asyncio.timeout(self._timeout):
             return await asyncio.wrap_future(future)
 
-    def _count_down(self, loop: asyncio.AbstractEventLoop, done: Future[_Result]) -> None:
-        try:
-            loop.call_soon_threadsafe(self._leave)
-        except RuntimeError:  # the service is being shut down
-            self._leave()
-
-    def _leave(self) -> None:
-        self.pending -= 1
+    def _leave(self, done: Future[Any]) -> None:
+        # On the thread that did the work.
+        with self._counting:
+            self.pending -= 1
 
     def close(self) -> None:
         """Wait for what has begun, and drop what has not."""

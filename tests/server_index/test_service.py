@@ -299,9 +299,40 @@ def test_the_command_serves_and_stops(folder: Path) -> None:
     assert "Traceback" not in errors
 
 
+def test_workers_serve_together_and_count_together(folder: Path) -> None:
+    process = run_serve("--index", folder, "--port", 0, "--workers", 2)
+    assert process.stdout
+    process.stdout.readline()
+    address = process.stdout.readline().split()[2]
+    deadline = time.monotonic() + 60
+    clients = [SearchClient(address) for _ in range(12)]
+    while time.monotonic() < deadline:
+        try:
+            clients[0].describe()
+            break
+        except PocketlensError:
+            time.sleep(0.2)
+    for client in clients:
+        assert client.search(unit_vectors(50)[7], SPACE.id, 1)[0]["id"] == "7"
+        client.close()
+    # Each worker counts what it served; any of them tells the sum.
+    for _ in range(50):
+        _, text = ask(address, "GET", "/metrics")
+        if 'route="/v1/search",status="200"} 12.0' in text:
+            break
+        time.sleep(0.1)
+    assert 'pocketlens_requests_total{route="/v1/search",status="200"} 12.0' in text
+    assert "pocketlens_items 50.0" in text
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors
+
+
 def test_what_cannot_be_served_is_named_in_one_line(folder: Path, tmp_path: Path) -> None:
     short = tmp_path / "token"
     short.write_text("short")
+    long = tmp_path / "long"
+    long.write_text(TOKEN)
     for arguments, message in (
         (["--index", tmp_path], "not an index folder"),
         (["--index", folder, "--token-file", short], "16 characters"),
@@ -309,6 +340,8 @@ def test_what_cannot_be_served_is_named_in_one_line(folder: Path, tmp_path: Path
         (["--index", folder, "--host", "no.such.host.invalid"], "--host no.such.host.invalid"),
         (["--index", folder, "--port", 99999999], "cannot be used"),
         (["--index", folder, "--max-body", "big"], "not an amount of memory"),
+        (["--index", folder, "--workers", 0], "--workers must be at least 1"),
+        (["--index", folder, "--workers", 2, "--token-file", long], "only one process can change"),
     ):
         process = run_serve(*arguments)
         _, errors = process.communicate(timeout=60)
