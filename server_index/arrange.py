@@ -24,6 +24,10 @@ def arrange(
         PocketlensError: when no kind fits into the memory, or the kind cannot be made.
     """
     count, dim = len(writer), writer.state.dim
+    if not count:
+        writer.compact(kind)
+        yield "no items: nothing to choose by"
+        return
     candidates = (
         [Candidate(kind, estimate_bytes(kind, count, dim), "asked for")]
         if kind

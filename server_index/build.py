@@ -4,6 +4,7 @@ What has been encoded is committed as it comes. A build that was killed goes on 
 folder is `NAME.building` until all is in it.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -11,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from encoder.space import require_same_space
 from server_index.contract import fit_vectors
 from server_index.encode import DatabaseEncoder
 from server_index.items import Item, check_item
+from server_index.lock import hold_lock
 from server_index.manifest import MANIFEST
 from server_index.record import is_index
 from server_index.source import Entry
@@ -45,9 +48,13 @@ class Filled:
 
 @dataclasses.dataclass(frozen=True)
 class Filling:
-    """Say how entries are added: changed files encoded anew, or their digests kept too."""
+    """Say how entries are added.
 
-    replace: bool = False
+    `replace` encodes again files that have `changed`, or also other files of an id that is there
+    (`any`). `with_sha256` records the digest of each file.
+    """
+
+    replace: Literal["", "changed", "any"] = ""
     with_sha256: bool = False
 
 
@@ -61,22 +68,26 @@ def build_index(
     entries: Iterable[Entry],
     output: Path,
     *,
+    source: str = "",
     overwrite: bool = False,
     dim: int | None = None,
-    filling: Filling | None = None,
+    with_sha256: bool = False,
     arrange: Callable[[IndexWriter], None] = IndexWriter.seal,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Filled:
     """Write an index folder of the entries; `arrange` makes segments of what was encoded.
 
+    `source` names where the entries come from: a build that was stopped goes on from the same.
+
     Raises:
-        PocketlensError: when the output must not be replaced, another encoder began the build, or
-            no image can be read.
+        PocketlensError: when the output must not be replaced or is being written, another encoder
+            or source began the build, or no image can be read.
     """
     check_output(output, marker=MANIFEST, overwrite=overwrite)
-    building = _start_building(output, encoder, dim)
+    building = _start_building(output, encoder, dim, source or "entries")
     with IndexWriter(building) as writer:
-        filled = fill_index(writer, encoder, entries, filling, advance)
+        # What has changed since a run that was stopped is encoded again.
+        filled = fill_index(writer, encoder, entries, Filling("changed", with_sha256), advance)
         items = len(writer)
         if items:
             arrange(writer)
@@ -85,29 +96,38 @@ def build_index(
         read = len(filled.set_aside)
         raise PocketlensError(f"{output}: not made: none of the {read} images can be read")
     check_output(output, marker=MANIFEST, overwrite=overwrite)
-    put_folder(building, output)
+    # A writer of what is replaced would write on into nothing.
+    with hold_lock(output) if is_index(output) else contextlib.nullcontext():
+        put_folder(building, output)
+    with IndexWriter(output) as writer:
+        writer.finish_building()
     # What it took the place of, where the kernel swaps folders.
     shutil.rmtree(building, ignore_errors=True)
     return dataclasses.replace(filled, items=items)
 
 
-def _start_building(output: Path, encoder: DatabaseEncoder, dim: int | None) -> Path:
+def _start_building(output: Path, encoder: DatabaseEncoder, dim: int | None, source: str) -> Path:
     """Return the folder to fill: a new one, or that of a build that was stopped."""
     building = name_building(output)
-    if not is_index(building):
-        # Killed before anything was in it.
-        shutil.rmtree(building, ignore_errors=True)
-        create_index(building, encoder.space, dim=dim)
-        return building
-    with IndexWriter(building) as writer:
-        begun = writer.encoders()
-        wanted = (encoder.space.id, dim or encoder.space.dim)
-        there = (writer.state.space.id, writer.state.dim)
-    if there != wanted or (begun and begun != [encoder.encoder]):
-        raise PocketlensError(
-            f"{building}: holds the unfinished build of another encoder or dimension; finish it "
-            "with that, or delete the folder"
-        )
+    if is_index(output):
+        # Else, swapped out, it might be taken for a build that was stopped.
+        with IndexWriter(output) as writer:
+            writer.finish_building()
+    if is_index(building):
+        with IndexWriter(building) as writer:
+            state, begun = writer.state, writer.encoders()
+        wanted = (encoder.space.id, dim or encoder.space.dim, source)
+        there = (state.space.id, state.dim, state.building)
+        if state.building and (there != wanted or begun not in ([], [encoder.encoder])):
+            raise PocketlensError(
+                f"{building}: holds the unfinished build of another encoder, dimension or source "
+                f"({state.building}); finish it with that, or delete the folder"
+            )
+        if state.building:
+            return building
+    # What was swapped out by a build that was killed before it was removed, or holds nothing.
+    shutil.rmtree(building, ignore_errors=True)
+    create_index(building, encoder.space, dim=dim, building=source)
     return building
 
 
@@ -127,25 +147,38 @@ def fill_index(
     """
     filling = filling or Filling()
     require_same_space(encoder.space, writer.state.space, what="the encoder")
-    total = Filled(items=len(writer))
+    total = Filled()
     for block in _blocks(entries):
-        wanted, present, changed = _choose(writer, block, filling)
-        advance(present + changed)
-        encoded, set_aside = _encode(writer, encoder, wanted, filling, advance)
+        sound, unsound = _check(block)
+        wanted, present, changed = _choose(writer, sound, filling)
+        advance(len(block) - len(wanted))
+        encoded, set_aside = _encode(writer, encoder, wanted, unsound, filling, advance)
         total = Filled(
-            len(writer),
+            0,
             total.encoded + encoded,
             total.present + present,
             total.changed + changed,
             total.set_aside + set_aside,
         )
-    return total
+    return dataclasses.replace(total, items=len(writer))
 
 
 def _blocks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     remaining = iter(entries)
     while block := list(itertools.islice(remaining, _BLOCK)):
         yield block
+
+
+def _check(block: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
+    """Return the entries whose ids and metadata can be kept, and what is wrong with the others."""
+    sound, reasons = [], []
+    for entry in block:
+        try:
+            check_item(entry.item)
+            sound.append(entry)
+        except PocketlensError as error:
+            reasons.append(f"{entry.item.path!a}: {error}")
+    return sound, reasons
 
 
 def _choose(
@@ -156,13 +189,12 @@ def _choose(
     wanted, seen, present, changed = [], dict[str, str](), 0, 0
     for entry in block:
         item = entry.item
-        check_item(item)
         there = known.get(item.id)
         if seen.get(item.id) == item.path:
             present += 1
             continue
         if seen.setdefault(item.id, item.path) != item.path or (
-            there and there.path != item.path and not filling.replace
+            there and there.path != item.path and filling.replace != "any"
         ):
             other = there.path if there else seen[item.id]
             raise PocketlensError(f"id {item.id!r} names both {other} and {item.path}")
@@ -181,17 +213,19 @@ def _encode(
     writer: IndexWriter,
     encoder: DatabaseEncoder,
     entries: Sequence[Entry],
+    reasons: list[str],
     filling: Filling,
     advance: Callable[[int], None],
 ) -> tuple[int, tuple[str, ...]]:
-    encoded, told, reasons = 0, 0, list[str]()
+    """Encode and add entries; return how many, and the reasons given with those found."""
+    encoded, told = 0, 0
     for batches in _for_a_while(encoder.encode_files([entry.source for entry in entries])):
         positions = np.concatenate([batch.positions for batch in batches])
         items, kept = _describe([entries[at] for at in positions], filling, reasons)
         if items:
             vectors = np.concatenate([batch.vectors for batch in batches if len(batch.positions)])
             fitted = fit_vectors(vectors, writer.state.space, writer.state.dim)
-            writer.add(fitted[kept], items, encoder.encoder, replace=filling.replace)
+            writer.add(fitted[kept], items, encoder.encoder, replace=bool(filling.replace))
         bad = [each for batch in batches for each in batch.quarantined]
         reasons.extend(each.reason for each in bad)
         if len(reasons) > told:
@@ -199,6 +233,8 @@ def _encode(
             told = len(reasons)
         encoded += len(items)
         advance(len(positions) + len(bad))
+    if len(reasons) > told:
+        writer.set_aside(reasons[told:])
     return encoded, tuple(reasons)
 
 

@@ -58,7 +58,6 @@ def build_index(
     from encoder.progress import report_set_aside, track
     from server_index.arrange import arrange
     from server_index.averaging import read_averaging
-    from server_index.build import Filling
     from server_index.build import build_index as run
     from server_index.encode import open_encoder
     from server_index.manifest import MANIFEST
@@ -81,7 +80,8 @@ def build_index(
             output,
             overwrite=overwrite,
             dim=dim,
-            filling=Filling(with_sha256=with_sha256),
+            source=str(data if str(data) == "-" else data.resolve()),
+            with_sha256=with_sha256,
             arrange=arrange_it,
             advance=advance,
         )
@@ -116,7 +116,8 @@ def add(
         opened = open_encoder(encoder, precision=precision, averaging=read_averaging(averaging))
         with track("encoding the database", _count(data)) as advance:
             entries = read_entries(data)
-            filled = fill_index(writer, opened, entries, Filling(replace, with_sha256), advance)
+            filling = Filling("any" if replace else "", with_sha256)
+            filled = fill_index(writer, opened, entries, filling, advance)
         report_set_aside(filled.set_aside)
         print(f"{index}: {filled.encoded} added, {filled.present} there already, {len(writer)} now")
     if filled.changed:

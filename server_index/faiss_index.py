@@ -254,7 +254,7 @@ def _plain_parameters(kind: Kind, count: int, effort: SearchEffort) -> Any:
 def _parameters(kind: Kind, count: int, effort: SearchEffort, **selector: Any) -> Any:
     # Its type hints do not know what its own constructors take.
     library: Any = faiss
-    looked_at = count if kind.scores_exactly else count * effort.rescore
+    looked_at = count if kind.scores_exactly or kind.binary else count * effort.rescore
     if kind.lists:
         found = library.SearchParametersIVF(nprobe=min(effort.probes, kind.lists), **selector)
     elif kind.graph:

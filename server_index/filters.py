@@ -6,6 +6,7 @@ value; else it does not, and `not` of it does. `field is null` holds where there
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import NoReturn
 
 from encoder.errors import PocketlensError
@@ -14,7 +15,7 @@ LONGEST_FILTER = 8192
 _DEEPEST, _MOST_COMPARISONS, _MOST_VALUES = 32, 100, 1000
 _TOKEN = re.compile(
     r"""\s*(?:
-    (?P<number>[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?![\w.])
+    (?P<number>[-+]?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][-+]?[0-9]{1,3})?)(?![\w.])
     | (?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")
     | `(?P<quoted>[^`"]+)`
     | (?P<word>[^\W\d][\w.-]*)
@@ -103,7 +104,7 @@ class _Parser:
         negated = self._take("not")
         if negated or self._peek() == "in":
             self._need("in")
-            found = _join([_equal(field, column, "=", each) for each in self._values()], " OR ")
+            found = _is_one_of(field, column, self._values())
             return Filter(f"NOT {found.condition}", found.values) if negated else found
         _, sign = self._next("a comparison")
         if sign not in _COMPARES:
@@ -195,6 +196,32 @@ def _equal(field: str, column: str, sign: str, value: _Value) -> Filter:
         return Filter(f"coalesce({_KIND} = ?, 0)", (path, kind))
     kinds = "= 'text'" if isinstance(value, str) else "IN ('integer', 'real')"
     return Filter(f"coalesce({_KIND} {kinds} AND {_FIELD} {sign} ?, 0)", (path, path, value))
+
+
+def _is_one_of(field: str, column: str, values: list[_Value]) -> Filter:
+    """Return a test for a list of values, those of one kind together: one look at the item each."""
+    texts = [value for value in values if isinstance(value, str)]
+    truths = [value for value in values if isinstance(value, bool)]
+    numbers = [value for value in values if not isinstance(value, str | bool)]
+    if column:
+        if len(texts) < len(values):
+            raise PocketlensError(f"filter: {column} is text; compare it with 'text'")
+        return Filter(f"({column} IN ({_marks(texts)}))", tuple(texts))
+    path = f'$."{field}"'
+    parts = [_equal(field, "", "=", value) for value in sorted(set(truths))]
+    kinds: tuple[tuple[str, list[str] | list[int | float]], ...] = (
+        ("= 'text'", texts),
+        ("IN ('integer', 'real')", numbers),
+    )
+    for kind, some in kinds:
+        if some:
+            condition = f"coalesce({_KIND} {kind} AND {_FIELD} IN ({_marks(some)}), 0)"
+            parts.append(Filter(condition, (path, path, *some)))
+    return _join(parts, " OR ")
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _is_null(field: str, column: str) -> Filter:

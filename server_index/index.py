@@ -1,9 +1,8 @@
 """Open an index folder and search it, at one generation and at each later one on request."""
 
-import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -15,13 +14,13 @@ from server_index.contract import check_vectors, fit_vectors
 from server_index.faiss_index import Rows, Vectors
 from server_index.filters import Filter, parse_filter
 from server_index.items import Item
+from server_index.lookups import Lookups
 from server_index.record import Record, State
 from server_index.segment import Segment, SegmentFacts
-from server_index.snapshot import Allowed, Answers, Part, Snapshot
+from server_index.snapshot import Answers, Part, Snapshot
 
 # A compaction may remove a segment between the reading of its name and its opening.
 _TRIES = 5
-_FILTERS_KEPT = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +31,36 @@ class Hit:
     score: float
 
 
+@dataclasses.dataclass(frozen=True)
+class _View:
+    """Hold what belongs together: a generation, what the folder was then, and its record."""
+
+    snapshot: Snapshot
+    state: State
+    lookups: Lookups
+
+
+@dataclasses.dataclass(frozen=True)
+class _Read:
+    """Hold what was read of one committed state.
+
+    `dead` are the keys of what died since the generation before, or, with `anew`, of all that died:
+    then `recent` is all of the recent additions, else those since.
+    """
+
+    state: State
+    segments: list[SegmentFacts]
+    dead: Rows
+    recent: tuple[list[int], list[str], Vectors]
+    anew: bool
+
+
 class Index:
     """Hold an open index folder; several threads may search it, also while it is refreshed."""
 
-    def __init__(self, folder: Path | str, *, skip_damaged: bool = False) -> None:
+    def __init__(
+        self, folder: Path | str, *, skip_damaged: bool = False, filter_seconds: float = 60.0
+    ) -> None:
         """Open a folder. `skip_damaged` leaves damaged segments out, and lists them in `damage`.
 
         Raises:
@@ -44,24 +69,15 @@ class Index:
         """
         self.folder = folder = Path(folder)
         self.damage: tuple[str, ...] = ()
-        self._skip_damaged = skip_damaged
-        self._turn, self._looking_up = threading.Lock(), threading.Lock()
-        self._record = Record(folder)
-        # Apart, so that an answer does not wait for a refresh.
-        self._lookups = Record(folder)
-        self._filters: dict[tuple[int, Filter], list[Allowed]] = {}
-        self._version = -1
+        self._skip_damaged, self._filter_seconds = skip_damaged, filter_seconds
+        self._turn = threading.Lock()
         self._segments: dict[int, Segment] = {}
+        self._record = Record(folder)
         try:
-            self.snapshot = self._load(None)
+            self._view = self._load(None, Lookups(folder))
         except BaseException:
-            self.close()
+            self._record.close()
             raise
-
-    @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Open a folder, as the constructor."""
-        return cls(folder)
 
     def __enter__(self) -> Self:
         return self
@@ -72,12 +88,22 @@ class Index:
     def close(self) -> None:
         """Close the record; the snapshot can still be searched."""
         self._record.close()
-        self._lookups.close()
+        self._view.lookups.close()
 
     @property
     def space(self) -> EmbeddingSpace:
         """Return the space of the vectors."""
         return self.state.space
+
+    @property
+    def state(self) -> State:
+        """Return what the folder is."""
+        return self._view.state
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Return what is searched."""
+        return self._view.snapshot
 
     def __len__(self) -> int:
         return len(self.snapshot)
@@ -86,13 +112,19 @@ class Index:
         """Go on to the newest generation; return whether there was one.
 
         Searches that run meanwhile end in the generation in which they began.
+
+        Raises:
+            PocketlensError: when it cannot be opened; the one before is searched on.
         """
         with self._turn:
+            before = self._view
+            if self._record.was_replaced():
+                self._reopen()
+                return True
             if self._record.version() == self._version:
                 return False
-            before = self.snapshot
-            self.snapshot = self._load(before)
-            return self.snapshot.generation != before.generation
+            self._view = self._load(before.snapshot, before.lookups)
+            return self.snapshot.generation != before.snapshot.generation
 
     def search(
         self, vectors: Vectors, count: int, *, where: Filter | str | None = None
@@ -104,11 +136,12 @@ class Index:
 
         Raises:
             PocketlensError: when a vector is not of the index's dimension or of unit length, or
-                the filter is not sound.
+                the filter is not sound or takes too long.
         """
-        answers = self.find(vectors, count, where=where)
+        view = self._view
+        answers = self._find(view, vectors, count, where)
         keys = [key for key in np.unique(answers.keys).tolist() if key >= 0]
-        items = self.items(keys)
+        items = view.lookups.items(keys)
         return [
             [
                 # What was deleted two compactions ago is no longer recorded.
@@ -122,135 +155,108 @@ class Index:
 
     def find(self, vectors: Vectors, count: int, *, where: Filter | str | None = None) -> Answers:
         """Search as `search`, but return arrays of scores and keys, and ids."""
+        return self._find(self._view, vectors, count, where)
+
+    def _find(
+        self, view: _View, vectors: Vectors, count: int, where: Filter | str | None
+    ) -> Answers:
         if count < 1:
             raise PocketlensError(f"the number of answers must be at least 1, not {count}")
-        state = self.state
+        state = view.state
         check_vectors(vectors, vectors.shape[1] if _is_longer(vectors, state) else state.dim)
         queries = fit_vectors(vectors, state.space, state.dim)
-        snapshot = self.snapshot
-        allowed = self._allow(snapshot, where) if where is not None else None
-        return snapshot.search(queries, count, allowed)
+        if where is None:
+            return view.snapshot.search(queries, count)
+        chosen = parse_filter(where) if isinstance(where, str) else where
+        allowed = view.lookups.allow(view.snapshot, chosen, self._filter_seconds)
+        return view.snapshot.search(queries, count, allowed)
 
     def items(self, keys: Sequence[int]) -> dict[int, Item]:
         """Return the items of keys."""
-        with self._looking_up:
-            return self._lookups.items(keys)
+        return self._view.lookups.items(keys)
 
     def encoders(self, keys: Sequence[int]) -> dict[int, str]:
         """Return the encoder digests of the vectors of keys."""
-        with self._looking_up:
-            return self._lookups.encoders_of(keys)
+        return self._view.lookups.encoders(keys)
 
     # Loading.
 
-    def _load(self, before: Snapshot | None) -> Snapshot:
+    def _reopen(self) -> None:
+        """Open what stands in the folder's place now; a failure leaves what was open."""
+        record, segments = self._record, self._segments
+        self._record, self._segments = Record(self.folder), {}
+        try:
+            self._view = self._load(None, Lookups(self.folder))
+        except BaseException:
+            self._record.close()
+            self._record, self._segments = record, segments
+            raise
+        record.close()
+
+    def _load(self, before: Snapshot | None, lookups: Lookups) -> _View:
         for left in reversed(range(_TRIES)):
             version = self._record.version()
-            with self._record.view():
-                self.state = self._record.state()
-                facts = self._record.segments()
-                dead = self._read_dead(before)
-                known = before.next_key if before and self._same_segments(facts) else 0
-                recent = self._record.recent(known, self.state.dim)
+            read = self._read(before)
             try:
-                opened = self._open(facts)
+                opened, damage = self._open(read)
             except PocketlensError:
                 if left and self._record.version() != version:
                     continue
                 raise
-            self._version = version
-            return self._assemble(before, opened, dead, recent, known)
+            if damage and left and self._record.version() != version:
+                continue
+            self._version, self.damage = version, tuple(damage)
+            return _View(self._assemble(before, opened, read), read.state, lookups)
         raise AssertionError("the last try returns or raises")
 
-    def _same_segments(self, facts: Iterable[SegmentFacts]) -> bool:
-        return {segment.number for segment in facts} == set(self._segments)
+    def _read(self, before: Snapshot | None) -> _Read:
+        with self._record.view():
+            state, segments = self._record.state(), self._record.segments()
+            anew = before is None or {each.number for each in segments} != set(self._segments)
+            since = 0 if anew or before is None else before.generation
+            first = 0 if anew or before is None else before.next_key
+            return _Read(
+                state=state,
+                segments=segments,
+                dead=self._record.dead_keys(since),
+                recent=self._record.recent(first, state.dim),
+                anew=anew,
+            )
 
-    def _read_dead(self, before: Snapshot | None) -> Rows:
-        rows = self._record.select(
-            "SELECT key FROM items WHERE died > ? ORDER BY key",
-            [before.generation if before else 0],
-        )
-        return np.array([row[0] for row in rows], np.int64)
-
-    def _open(self, facts: Sequence[SegmentFacts]) -> dict[int, Segment]:
+    def _open(self, read: _Read) -> tuple[dict[int, Segment], list[str]]:
         opened, damage = {}, []
-        for segment in facts:
-            kept = self._segments.get(segment.number)
+        for facts in read.segments:
             try:
-                opened[segment.number] = kept or Segment(self.folder, segment, self.state.dim)
+                opened[facts.number] = self._segments.get(facts.number) or Segment(
+                    self.folder, facts, read.state.dim
+                )
             except PocketlensError as error:
                 if not self._skip_damaged:
                     raise
                 damage.append(str(error))
-        self.damage = tuple(damage)
-        return opened
+        return opened, damage
 
     def _assemble(
-        self,
-        before: Snapshot | None,
-        opened: dict[int, Segment],
-        dead: Rows,
-        recent: tuple[list[int], list[str], Vectors],
-        known: int,
+        self, before: Snapshot | None, opened: dict[int, Segment], read: _Read
     ) -> Snapshot:
-        kept = {id(part.segment): part for part in before.parts} if before else {}
-        all_dead: Rows | None = None
-        parts = []
-        for segment in opened.values():
-            part = kept.get(id(segment))
-            if part is None:
-                if before and all_dead is None:
-                    all_dead = self._read_dead(None)
-                part = Part(segment, segment.keys, segment.vectors)
-                part = part.without(dead if all_dead is None else all_dead)
-            parts.append(part.without(dead))
-        keys, ids, vectors = recent
+        """Join what was open already with what is new."""
+        # Not "if before": one without items is as good.
+        known = {id(part.segment): part for part in before.parts} if before is not None else {}
+        parts = [
+            known.get(id(segment)) or Part(segment, segment.keys, segment.vectors)
+            for segment in opened.values()
+        ]
+        keys, ids, vectors = read.recent
         newest = Part(None, np.array(keys, np.int64), vectors, ids)
-        old = (
-            next((part for part in before.parts if part.segment is None), None) if before else None
-        )
-        if known and old:
-            newest = Part(
-                None,
-                np.concatenate([old.keys, newest.keys]),
-                np.concatenate([old.vectors, newest.vectors]),
-                [*old.ids, *ids],
-                None if old.alive is None else np.append(old.alive, np.ones(len(ids), bool)),
-                old.dead,
-            )
-        elif before and len(keys):
-            newest = newest.without(self._read_dead(None))
+        old = known.get(id(None))
+        if old and not read.anew:
+            newest = old.followed_by(newest)
         if len(newest.keys):
-            parts.append(newest.without(dead))
+            parts.append(newest)
         self._segments = opened
-        return Snapshot(
-            self.state.generation,
-            self.state.next_key,
-            self.state.dim,
-            self.state.effort,
-            tuple(parts),
-        )
-
-    def _allow(self, snapshot: Snapshot, where: Filter | str) -> list[Allowed]:
-        chosen = parse_filter(where) if isinstance(where, str) else where
-        name = (snapshot.generation, chosen)
-        known = self._filters.get(name)
-        if known is not None:
-            return known
-        # A connection of its own: others need not wait for the scan.
-        with contextlib.closing(Record(self.folder)) as record:
-            rows = record.select(
-                "SELECT key FROM items WHERE key < ? AND (died IS NULL OR died > ?)"
-                f" AND ({chosen.condition}) ORDER BY key",
-                [snapshot.next_key, snapshot.generation, *chosen.values],
-            )
-        keys = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-        allowed = [part.allow(keys) for part in snapshot.parts]
-        with self._looking_up:
-            if len(self._filters) >= _FILTERS_KEPT:
-                self._filters.pop(next(iter(self._filters)))
-            self._filters[name] = allowed
-        return allowed
+        state = read.state
+        alive = tuple(part.without(read.dead) for part in parts)
+        return Snapshot(state.generation, state.next_key, state.dim, state.effort, alive)
 
 
 def _is_longer(vectors: Vectors, state: State) -> bool:

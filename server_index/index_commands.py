@@ -119,7 +119,8 @@ def export_vectors(
     written = {".parquet": export_parquet, ".npy": export_numpy}.get(output.suffix.lower())
     if written is None:
         raise PocketlensError(f"{output}: vectors are written as .parquet or .npy")
-    check_output_file(output, overwrite=overwrite)
+    for file in (output, output.with_suffix(".jsonl"))[: 2 if output.suffix == ".npy" else 1]:
+        check_output_file(file, overwrite=overwrite)
     with Index(index) as opened, track("exporting", len(opened)) as advance:
         written(opened, output, advance)
         print(f"{output}: {len(opened)} vectors of {opened.state.dim} dimensions")
@@ -144,11 +145,12 @@ def import_vectors(
     from server_index.search import read_space
     from server_index.writer import IndexWriter, create_index
 
-    space = read_parquet_space(vectors) or (read_space(space_of) if space_of else None)
+    space, dim = read_parquet_space(vectors)
+    space = space or (read_space(space_of) if space_of else None)
     if not is_index(index):
         if space is None:
             raise PocketlensError(f"{vectors}: does not name its space; give --space-of ENCODER")
-        create_index(index, space)
+        create_index(index, space, dim=dim)
     with IndexWriter(index) as writer, track("importing", count_parquet(vectors)) as advance:
         added = import_parquet(writer, vectors, replace=replace, advance=advance)
         print(f"{index}: {added} added, {len(writer)} now")

@@ -15,7 +15,8 @@ from encoder.space import EmbeddingSpace, require_same_space
 from server_index.faiss_index import Vectors
 from server_index.index import Index
 from server_index.items import Item
-from server_index.writer import IndexWriter, check_items
+from server_index.segment import write_header
+from server_index.writer import SEAL_AT, IndexWriter, check_items
 
 _CHUNK = 1 << 14
 _SPACE, _DIM = b"pocketlens.space", b"pocketlens.dim"
@@ -30,8 +31,11 @@ def read_rows(index: Index) -> Iterator[_Rows]:
             rows = alive[first : first + _CHUNK]
             keys = part.keys[rows].tolist()
             known, encoders = index.items(keys), index.encoders(keys)
-            items = [known[key] for key in keys]
-            yield part.vectors[rows].astype(np.float32), items, [encoders[key] for key in keys]
+            # What was deleted two compactions ago is no longer recorded.
+            kept = [at for at, key in enumerate(keys) if key in known]
+            vectors = part.vectors[rows[kept]].astype(np.float32)
+            named = [keys[at] for at in kept]
+            yield vectors, [known[key] for key in named], [encoders[key] for key in named]
 
 
 def export_parquet(index: Index, file: Path, advance: Callable[[int], None]) -> None:
@@ -59,20 +63,20 @@ def export_parquet(index: Index, file: Path, advance: Callable[[int], None]) -> 
 
 def export_numpy(index: Index, file: Path, advance: Callable[[int], None]) -> None:
     """Write vectors float32 `[n, dim]` to `.npy`, and a line of JSON an item to `.jsonl`."""
-    shape = (len(index), index.state.dim)
-    with new_file(file) as scratch, new_file(file.with_suffix(".jsonl")) as lines:
-        array = np.lib.format.open_memmap(scratch, "w+", np.float32, shape)
-        at = 0
-        with lines.open("w", encoding="utf-8") as stream:
-            for vectors, items, encoders in read_rows(index):
-                array[at : at + len(items)] = vectors
-                at += len(items)
-                for item, encoder in zip(items, encoders, strict=True):
-                    facts = {"id": item.id, "path": item.path, "encoder": encoder}
-                    line = {**facts, "metadata": dict(item.metadata)}
-                    stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-                advance(len(items))
-        del array
+    with (
+        new_file(file) as scratch,
+        new_file(file.with_suffix(".jsonl")) as lines,
+        lines.open("w", encoding="utf-8") as stream,
+        scratch.open("wb") as rows,
+    ):
+        write_header(rows, np.float32, (len(index), index.state.dim))
+        for vectors, items, encoders in read_rows(index):
+            rows.write(vectors.tobytes())
+            for item, encoder in zip(items, encoders, strict=True):
+                facts = {"id": item.id, "path": item.path, "encoder": encoder}
+                line = {**facts, "metadata": dict(item.metadata)}
+                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            advance(len(items))
 
 
 def merge_index(
@@ -100,18 +104,20 @@ def import_parquet(
     Raises:
         PocketlensError: when the file cannot be read, is of another space, or an item is not sound.
     """
-    space = read_parquet_space(file)
+    space, _ = read_parquet_space(file)
     if space:
         require_same_space(space, writer.state.space, what=str(file))
     return _add_rows(writer, _read_parquet(file), replace=replace, advance=advance)
 
 
-def read_parquet_space(file: Path) -> EmbeddingSpace | None:
-    """Return the space that a Parquet file of vectors says it is in, where it says so."""
+def read_parquet_space(file: Path) -> tuple[EmbeddingSpace | None, int | None]:
+    """Return the space and dimensions that a Parquet file of vectors says it has, if it does."""
     with _open_parquet(file) as data:
-        told = (data.schema_arrow.metadata or {}).get(_SPACE)
+        told = data.schema_arrow.metadata or {}
     try:
-        return EmbeddingSpace.from_json(json.loads(told), str(file)) if told else None
+        space, dim = told.get(_SPACE), told.get(_DIM)
+        known = EmbeddingSpace.from_json(json.loads(space), str(file)) if space else None
+        return known, int(dim) if dim else None
     except ValueError as error:
         raise PocketlensError(f"{file}: not an embedding space ({error})") from None
 
@@ -130,7 +136,11 @@ def _add_rows(
         check_items(items, len(vectors))
         for encoder in sorted(set(encoders)):
             mine = [at for at, each in enumerate(encoders) if each == encoder]
-            writer.add(vectors[mine], [items[at] for at in mine], encoder, replace=replace)
+            some = vectors[mine], [items[at] for at in mine], encoder
+            if len(mine) < SEAL_AT or replace:
+                writer.add(*some, replace=replace)
+            else:
+                writer.add_segment(*some)
         added += len(items)
         advance(len(items))
     return added

@@ -7,13 +7,18 @@ lives. A commit begins a new generation; an item that died says in which.
 import contextlib
 import dataclasses
 import json
+import math
 import sqlite3
+import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from encoder.atomic import sync
 from encoder.errors import PocketlensError
 from encoder.json_files import require_format
 from encoder.space import EmbeddingSpace
@@ -27,6 +32,8 @@ RECORD = "index.sqlite"
 VALUES_A_QUERY = 500
 _APPLICATION = 0x504C6978  # "PLix"
 _BUSY_SECONDS = 30.0
+# Of SQLite's machine, between looks at the clock: a fraction of a millisecond.
+_STEPS_BETWEEN_LOOKS = 10_000
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE encoders (
@@ -57,8 +64,9 @@ CREATE TABLE recent (key INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT;
 class State:
     """Hold what a folder is, at one generation.
 
-    `quantiser` names the file that new segments of a trained kind are copied from. Keys below
-    `next_key` have been given out. Items that died up to `forgotten` are no longer recorded.
+    `building` names what it is being built of, until all of that is in it. `quantiser` names the
+    file that new segments of a trained kind are copied from. Keys below `next_key` have been given
+    out. Items that died up to `forgotten` are no longer recorded.
     """
 
     space: EmbeddingSpace
@@ -68,6 +76,7 @@ class State:
     generation: int = 0
     next_key: int = 0
     next_segment: int = 1
+    building: str = ""
     quantiser: str = ""
     quantiser_sha256: str = ""
     forgotten: int = 0
@@ -107,12 +116,22 @@ class State:
 
 
 def create_record(folder: Path, state: State) -> None:
-    """Write the record of an empty index."""
-    with Record(folder, create=True) as record, record.change():
-        for statement in _SCHEMA.split(";\n"):
-            record.run(statement)
-        record.run(f"PRAGMA application_id = {_APPLICATION}")
-        record.put_state(state)
+    """Write the record of an empty index; it appears whole.
+
+    Raises:
+        PocketlensError: when there is one.
+    """
+    if is_index(folder):
+        raise PocketlensError(f"{folder}: is an index already")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".record.") as scratch:
+        with Record(Path(scratch), create=True) as record, record.change():
+            for statement in _SCHEMA.split(";\n"):
+                record.run(statement)
+            record.run(f"PRAGMA application_id = {_APPLICATION}")
+            record.put_state(state)
+        sync(Path(scratch) / RECORD)
+        (Path(scratch) / RECORD).rename(folder / RECORD)
+        sync(folder)
 
 
 def is_index(folder: Path) -> bool:
@@ -133,12 +152,14 @@ class Record:
         if not create and not is_index(folder):
             raise PocketlensError(f"{folder}: not an index folder (no {RECORD})")
         with self._named():
+            self._follows = True
             if create or write:
                 self._connection = _connect(self.file)
                 self.run("PRAGMA journal_mode = WAL")
                 self.run("PRAGMA synchronous = FULL")
             else:
-                self._connection = _connect_to_read(self.file)
+                self._connection, self._follows = _connect_to_read(self.file)
+            self._identity = self._identify()
 
     def __enter__(self) -> Self:
         return self
@@ -189,6 +210,55 @@ class Record:
     def settle(self) -> bool:
         """Move all that is committed into the one file; return whether nothing hindered it."""
         return bool(self.select("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0)
+
+    def was_replaced(self) -> bool:
+        """Return whether another file stands in its place, or one that cannot be followed changed.
+
+        Raises:
+            PocketlensError: when there is none.
+        """
+        return self._identify() != self._identity
+
+    def _identify(self) -> tuple[int, ...]:
+        try:
+            status = self.file.stat()
+            identity: tuple[int, ...] = (status.st_dev, status.st_ino)
+            if not self._follows:
+                log = self.file.with_name(self.file.name + "-wal")
+                size = log.stat().st_size if log.is_file() else 0
+                identity += (status.st_size, status.st_mtime_ns, size)
+        except OSError as error:
+            raise PocketlensError(f"{self.file}: {error.strerror}") from None
+        return identity
+
+    def dead_keys(self, since: int) -> NDArray[np.int64]:
+        """Return the keys, ascending, of recorded items that died after a generation."""
+        found = self.scan_keys("SELECT key FROM items WHERE died > ?", [since])
+        found.sort()
+        return found
+
+    def scan_keys(
+        self, statement: str, values: Sequence[Any], seconds: float = math.inf
+    ) -> NDArray[np.int64]:
+        """Return the one column of an answer as numbers.
+
+        Raises:
+            TimeoutError: when it takes longer than that.
+        """
+        until = time.monotonic() + seconds
+        if seconds < math.inf:
+            late = lambda: time.monotonic() > until  # noqa: E731
+            self._connection.set_progress_handler(late, _STEPS_BETWEEN_LOOKS)
+        try:
+            with self._named():
+                rows = self._connection.execute(statement, values)
+                return np.fromiter((row[0] for row in rows), np.int64)
+        except PocketlensError:
+            if time.monotonic() > until:
+                raise TimeoutError from None
+            raise
+        finally:
+            self._connection.set_progress_handler(None, 0)
 
     def version(self) -> int:
         """Return a number that changes when another connection commits."""
@@ -327,7 +397,8 @@ def _connect(file: Path) -> sqlite3.Connection:
     )
 
 
-def _connect_to_read(file: Path) -> sqlite3.Connection:
+def _connect_to_read(file: Path) -> tuple[sqlite3.Connection, bool]:
+    """Return a connection, and whether it follows what is committed later."""
     connection = _connect_by_uri(file, "mode=ro")
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -337,8 +408,8 @@ def _connect_to_read(file: Path) -> sqlite3.Connection:
         if log.is_file() and log.stat().st_size:
             raise
         # A folder that cannot be written, and in which nobody writes: no log is needed.
-        connection = _connect_by_uri(file, "immutable=1")
-    return connection
+        return _connect_by_uri(file, "immutable=1"), False
+    return connection, True
 
 
 def _connect_by_uri(file: Path, option: str) -> sqlite3.Connection:

@@ -11,7 +11,7 @@ import mmap
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +92,9 @@ class SegmentWriter:
         self._ids: list[bytes] = []
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir(parents=True)
-        self._vectors: NDArray[np.float16] | None = None
+        sync(folder)
+        # Not through a map of memory: a full disk would end the process.
+        self._vectors = None if kind.keeps_vectors else (self._scratch / _VECTORS).open("wb")
 
     def add(self, keys: Rows, ids: Sequence[str], vectors: Vectors) -> None:
         """Append unit vectors `[n, dim]`, their keys above those before them, and their ids."""
@@ -100,21 +102,24 @@ class SegmentWriter:
         self._keys[first : first + len(keys)] = keys
         self._ids.extend(name.encode() for name in ids)
         faiss_index.add(self._index, self._kind, vectors)
-        if not self._kind.keeps_vectors:
-            if self._vectors is None:
-                shape = (len(self._keys), vectors.shape[1])
-                self._vectors = np.lib.format.open_memmap(
-                    self._scratch / _VECTORS, "w+", np.float16, shape
-                )
-            self._vectors[first : first + len(keys)] = vectors
+        if self._vectors:
+            if not first:
+                write_header(self._vectors, np.float16, (len(self._keys), vectors.shape[1]))
+            self._vectors.write(vectors.astype(np.float16).tobytes())
+
+    def give_up(self) -> None:
+        """Remove what was written."""
+        if self._vectors:
+            with contextlib.suppress(OSError):
+                self._vectors.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def finish(self, space: str, encoders: Sequence[str]) -> SegmentFacts:
         """Flush what was written to disk, and put it in its place."""
         if len(self._ids) != len(self._keys):
             raise ValueError(f"{len(self._ids)} rows came of the {len(self._keys)} announced")
-        if self._vectors is not None:
-            # Unmapped, so that it is whole in the file.
-            self._vectors = None
+        if self._vectors:
+            self._vectors.close()
         faiss_index.write(self._index, self._kind, self._scratch / _INDEX)
         ends = np.cumsum([len(name) for name in self._ids], dtype=np.int64)
         np.save(self._scratch / _KEYS, self._keys, allow_pickle=False)
@@ -250,8 +255,18 @@ def check_whole(folder: Path, facts: SegmentFacts) -> Iterator[str]:
 
 
 def _map_bytes(file: Path) -> mmap.mmap | bytes:
-    with file.open("rb") as stream:
-        # An empty file cannot be mapped.
-        if not file.stat().st_size:
-            return b""
-        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        with file.open("rb") as stream:
+            # An empty file cannot be mapped.
+            if not file.stat().st_size:
+                return b""
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise PocketlensError(f"{file}: missing or unreadable ({error.strerror})") from None
+
+
+def write_header(stream: IO[bytes], number: type[np.number[Any]], shape: tuple[int, ...]) -> None:
+    """Write what a numpy file begins with; the rows follow, in C order."""
+    described = np.lib.format.dtype_to_descr(np.dtype(number))
+    header = {"descr": described, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)

@@ -1,5 +1,6 @@
 """Run the search service: check what can be checked before it listens."""
 
+import dataclasses
 import functools
 import os
 import socket
@@ -13,8 +14,11 @@ from encoder.errors import PocketlensError
 from server_index.index import Index
 from server_index.service import ServiceSettings, create_app
 from server_index.service_front import COUNTS_VARIABLE
+from server_index.writer import IndexWriter
 
 TOKEN_VARIABLE = "POCKETLENS_TOKEN"
+# Names of this machine to itself; as a request's host, brackets are left away.
+_LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 _SHORTEST_TOKEN = 16
 # Connections held at once; more are answered with 503.
 _CONNECTIONS = 512
@@ -55,9 +59,13 @@ def serve_index(settings: ServiceSettings, host: str, port: int, workers: int = 
         if value <= 0:
             raise PocketlensError(f"{name} must be above 0")
     # Refused here in one line, not in the log of a server that starts and stops.
+    if settings.token:
+        IndexWriter(settings.folder).close()
     with Index(settings.folder, skip_damaged=settings.skip_damaged) as index:
         print(f"{settings.folder}: {len(index)} items in space {index.space.id}")
     listening = _listen(host, port)
+    if host in _LOOPBACK:
+        settings = dataclasses.replace(settings, hosts=_LOOPBACK)
     shown, bound = listening.getsockname()[:2]
     changes = "changes need the token" if settings.token else "read only"
     print(f"listening at http://{shown}:{bound} ({changes})", flush=True)

@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import Field
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from encoder.errors import PocketlensError
 from encoder.memory import count_cores
@@ -23,7 +24,7 @@ from server_index.contract import check_vectors, fit_vectors
 from server_index.filters import parse_filter
 from server_index.index import Index
 from server_index.items import Item
-from server_index.service_front import Front, Metrics
+from server_index.service_front import Front, Limits, Metrics
 from server_index.service_gate import BusyError, Gate
 from server_index.service_models import (
     AddRequest,
@@ -38,6 +39,8 @@ from server_index.service_models import (
 from server_index.writer import IndexWriter
 
 _LOG = logging.getLogger("pocketlens.service")
+# Room for the longest vector and filter.
+_SEARCH_BODY = 256 << 10
 # Of a request, that are told at once.
 _MOST_FAULTS = 3
 _Problems = dict[int | str, dict[str, Any]]
@@ -48,8 +51,9 @@ class ServiceSettings:
     """Say what is served and how much may be asked.
 
     Without a `token` nothing can be written. `waiting` searches may wait for a thread, each for
-    `timeout` seconds. Pages of `origins` may ask from a browser. `reload_every` seconds the
-    folder is looked at for a newer generation.
+    `timeout` seconds. Pages of `origins` may ask from a browser; requests for other names than
+    `hosts`, where there are some, are refused: a page may have its name resolve to this machine.
+    Every `reload_every` seconds the folder is looked at for a newer generation.
     """
 
     folder: Path
@@ -60,6 +64,7 @@ class ServiceSettings:
     waiting: int = 64
     timeout: float = 10.0
     origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     reload_every: float = 1.0
     skip_damaged: bool = False
     log: bool = True
@@ -118,18 +123,27 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.add_middleware(
         Front,
         metrics=metrics,
-        max_body=settings.max_body,
+        limits=Limits(
+            search=min(_SEARCH_BODY, settings.max_body),
+            change=settings.max_body if settings.token else 0,
+            seconds=settings.timeout,
+        ),
+        is_trusted=lambda header: _is_token(header, settings.token),
         log=settings.log,
     )
+    if settings.hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.hosts))
     return app
 
 
 def _open(settings: ServiceSettings, metrics: Metrics) -> _Service:
-    # A search a thread: threads of FAISS's own would only wait for each other.
-    faiss.omp_set_num_threads(1)
     writer = IndexWriter(settings.folder) if settings.token else None
     try:
-        index = Index(settings.folder, skip_damaged=settings.skip_damaged)
+        index = Index(
+            settings.folder,
+            skip_damaged=settings.skip_damaged,
+            filter_seconds=settings.timeout,
+        )
     except BaseException:
         if writer:
             writer.close()
@@ -138,7 +152,7 @@ def _open(settings: ServiceSettings, metrics: Metrics) -> _Service:
         settings=settings,
         metrics=metrics,
         index=index,
-        gate=Gate(settings.threads, settings.waiting, settings.timeout),
+        gate=Gate(settings.threads, settings.waiting, settings.timeout, _use_one_core),
         writer=writer,
         changing=Gate(1, settings.waiting, settings.timeout),
     )
@@ -147,6 +161,11 @@ def _open(settings: ServiceSettings, metrics: Metrics) -> _Service:
     service.refresh()
     _warm(index)
     return service
+
+
+def _use_one_core() -> None:
+    """Keep FAISS to this thread: threads of its own would only wait for those of other searches."""
+    faiss.omp_set_num_threads(1)
 
 
 def _warm(index: Index) -> None:
@@ -190,10 +209,14 @@ async def _find_writer(
 ) -> IndexWriter:
     if service.writer is None:
         raise HTTPException(403, "this service was started without a token: nothing can be changed")
-    given = authorization.removeprefix("Bearer ").encode()
-    if not hmac.compare_digest(given, service.settings.token.encode()):
+    if not _is_token(authorization, service.settings.token):
         raise HTTPException(401, "wrong token", {"WWW-Authenticate": "Bearer"})
     return service.writer
+
+
+def _is_token(authorization: str, token: str) -> bool:
+    given = authorization.removeprefix("Bearer ").encode()
+    return bool(token) and hmac.compare_digest(given, token.encode())
 
 
 _Writing = Annotated[IndexWriter, Depends(_find_writer)]
@@ -318,7 +341,7 @@ def _add_problems(app: FastAPI) -> None:
     async def unsound(request: Request, error: RequestValidationError) -> JSONResponse:
         # Not what was sent: that may be long, or no JSON.
         found = [
-            f"{'.'.join(str(part) for part in each['loc'] if part != 'body')}: {each['msg']}"
+            f"{'.'.join(str(part)[:80] for part in each['loc'] if part != 'body')}: {each['msg']}"
             for each in error.errors()[:_MOST_FAULTS]
         ]
         return JSONResponse({"detail": "; ".join(found)}, 422)

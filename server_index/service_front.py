@@ -1,5 +1,7 @@
 """What stands before the search service's routes: limits of the body, a log line, counts."""
 
+import asyncio
+import dataclasses
 import json
 import os
 import sys
@@ -56,23 +58,47 @@ class Metrics:
         return generate_latest(together)
 
 
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Bound the bytes of a search and of a change by who has the token, and the seconds to send."""
+
+    search: int
+    change: int
+    seconds: float
+
+
 class Front:
     """Limit the body, log a line of JSON for each request, and count it."""
 
-    def __init__(self, app: App, *, metrics: Metrics, max_body: int, log: bool) -> None:
-        self._app, self._metrics, self._max_body, self._log = app, metrics, max_body, log
+    def __init__(
+        self,
+        app: App,
+        *,
+        metrics: Metrics,
+        limits: Limits,
+        is_trusted: Callable[[str], bool],
+        log: bool,
+    ) -> None:
+        self._app, self._metrics, self._limits = app, metrics, limits
+        self._is_trusted, self._log = is_trusted, log
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
-        announced = _announced_length(scope)
-        # What is announced as far too large is not read at all.
-        most = 0 if announced > _DRAINED * self._max_body else _DRAINED * self._max_body
-        body = await _read_body(receive, most)
-        read = False
+        started, status, read = time.perf_counter(), 500, False
+        most = self._find_limit(scope)
+        announced = _read_length(scope)
+        body: bytes | None = None
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                # What is announced as far too large is not read at all.
+                if announced <= _DRAINED * most:
+                    body = await _read_body(receive, most)
+            late = False
+        except TimeoutError:
+            late = True
 
         async def receive_again() -> Message:
             nonlocal read
@@ -88,8 +114,10 @@ class Front:
             await send(message)
 
         try:
-            if max(len(body), announced) > self._max_body:
-                await _refuse(send_noted, 413, f"the body may hold {self._max_body} bytes")
+            if late:
+                await _refuse(send_noted, 408, "the body did not come in time")
+            elif body is None or announced > most:
+                await _refuse(send_noted, 413, f"the body may hold {most} bytes")
             else:
                 await self._app(scope, receive_again, send_noted)
         finally:
@@ -99,25 +127,36 @@ class Front:
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(taken)
             if self._log:
-                _write_line(scope, status, taken, len(body))
+                _write_line(scope, status, taken, len(body or b""))
+
+    def _find_limit(self, scope: Message) -> int:
+        """Return how long a body may be: of a change, so long only from who has the token."""
+        if not scope["path"].startswith("/v1/items"):
+            return self._limits.search
+        trusted = self._is_trusted(_read_header(scope, b"authorization"))
+        return max(self._limits.change if trusted else 0, self._limits.search)
 
 
-async def _read_body(receive: Receive, most: int) -> bytes:
-    """Return the body, or of a longer one a part that is longer than `most`."""
-    parts, length, more = [], 0, True
-    while more and length <= most:
+async def _read_body(receive: Receive, most: int) -> bytes | None:
+    """Return the body; of a longer one nothing, though some of it is taken in."""
+    body, length, more = bytearray(), 0, True
+    while more and length <= _DRAINED * most:
         message = await receive()
-        parts.append(message.get("body", b""))
-        length += len(parts[-1])
+        part = message.get("body", b"")
+        length += len(part)
+        if length <= most:
+            body += part
         more = bool(message.get("more_body"))
-    return b"".join(parts)
+    return bytes(body) if length <= most else None
 
 
-def _announced_length(scope: Message) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value) if value.isdigit() and len(value) < 20 else 0
-    return 0
+def _read_header(scope: Message, wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
+
+
+def _read_length(scope: Message) -> int:
+    announced = _read_header(scope, b"content-length")
+    return int(announced) if announced.isdecimal() and len(announced) < 20 else 0
 
 
 async def _refuse(send: Send, status: int, detail: str) -> None:

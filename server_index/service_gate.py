@@ -16,8 +16,11 @@ class BusyError(Exception):
 class Gate:
     """Run calls on so many threads; refuse what would wait behind too many others."""
 
-    def __init__(self, threads: int, waiting: int, timeout: float) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
+    def __init__(
+        self, threads: int, waiting: int, timeout: float, begin: Callable[[], None] | None = None
+    ) -> None:
+        """Make the threads, each of which calls `begin` first."""
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search", initializer=begin)
         self._most, self._timeout = threads + waiting, timeout
         self.pending, self._counting = 0, threading.Lock()
 

@@ -6,6 +6,7 @@ vectors, whatever codes found them, and equal ones are ordered by age.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,13 +18,15 @@ from server_index.segment import Segment
 Allowed = NDArray[np.bool_]
 # So few deleted rows are searched for with the others and dropped: a selector slows exact search.
 _DROPPED_LATER = 32
-# So few allowed rows are all scored: a graph or lists would be walked in vain.
-_SCORED_ALL = 4096
+# So few allowed rows are all scored, in milliseconds; lists and graphs would be walked in vain.
+_SCORED_ALL = 20_000
+_MOST_CANDIDATES = 4096
 # Beyond the answers asked for: where it scores like the last of them, more are looked at.
 _SPARE = 1
 _MOST_TIES = 1024
 # Two ways to sum one product differ by less.
 _ROUNDING = 1e-6
+_SCORED_AT_ONCE = 1 << 14
 # Vectors gathered at a time: 64 MB of float32.
 _GATHERED_CELLS = 1 << 24
 # Rows of a part are numbered from a multiple of this.
@@ -59,15 +62,27 @@ class Part:
         alive[rows[inside]] = False
         return dataclasses.replace(self, alive=alive, dead=int(len(alive) - alive.sum()))
 
+    def followed_by(self, newer: "Part") -> "Part":
+        """Return recent additions with newer ones behind them."""
+        alive = None
+        if self.alive is not None:
+            alive = np.append(self.alive, np.ones(len(newer.keys), bool))
+        return Part(
+            None,
+            np.concatenate([self.keys, newer.keys]),
+            np.concatenate([self.vectors, newer.vectors]),
+            [*self.ids, *newer.ids],
+            alive,
+            self.dead,
+        )
+
     def allow(self, keys: Rows) -> Allowed:
         """Return which rows live and have one of these keys, in ascending order."""
         allowed = np.zeros(len(self.keys), bool)
         rows = np.searchsorted(self.keys, keys)
-        rows = rows[rows < len(self.keys)]
-        allowed[rows] = True
-        found = np.flatnonzero(allowed)
-        known = np.searchsorted(keys, self.keys[found])
-        allowed[found] = keys[np.minimum(known, len(keys) - 1)] == self.keys[found]
+        inside = rows < len(self.keys)
+        inside[inside] = self.keys[rows[inside]] == keys[inside]
+        allowed[rows[inside]] = True
         return allowed if self.alive is None else allowed & self.alive
 
 
@@ -133,6 +148,7 @@ class Snapshot:
             places = np.concatenate(
                 [rows + number * _PLACE for number, (_, rows) in enumerate(found)], axis=1
             )
+            scores = self._settle_across(queries, scores, found)
         # FAISS answers in order, but for what scores alike.
         if len(found) > 1 or not (scores[:, :-1] > scores[:, 1:]).all():
             order = np.lexsort((keys, -scores), axis=1)[:, :count]
@@ -144,16 +160,34 @@ class Snapshot:
             keys, places = np.where(missing, -1, keys), np.where(missing, -1, places)
         return Answers(scores, keys, places, self.parts)
 
+    def _settle_across(
+        self, queries: Vectors, scores: Vectors, found: Sequence[tuple[Vectors, Rows]]
+    ) -> Vectors:
+        """Score by one rule what parts scored alike, but for rounding, each by its own."""
+        ordered = np.sort(scores, axis=1)
+        with np.errstate(invalid="ignore"):
+            tied = np.flatnonzero((ordered[:, 1:] - ordered[:, :-1] <= _ROUNDING).any(axis=1))
+        if len(tied):
+            again = [
+                _score(part, queries[tied], rows[tied])
+                for part, (_, rows) in zip(self.parts, found, strict=True)
+            ]
+            scores[tied] = np.concatenate(again, axis=1)
+        return scores
+
 
 def _look(
     part: Part, queries: Vectors, count: int, effort: SearchEffort, allowed: Allowed | None
 ) -> tuple[Vectors, Rows]:
     """Return scores and rows `[n, c]` of a part's best; minus infinity where there are no more."""
-    if part.segment is None or _are_few(allowed, count):
+    left = len(part.keys) if allowed is None else int(np.count_nonzero(allowed))
+    if part.segment is None or (allowed is not None and left <= max(_SCORED_ALL, count)):
         rows = _find_all(part, queries, count, allowed)
         return _score(part, queries, rows), rows
     kind = part.segment.facts.kind
     wanted = count
+    if allowed is not None:
+        effort = _look_harder(effort, len(part.keys) / left)
     if kind.exact:
         wanted += _SPARE
     elif kind.binary:
@@ -163,11 +197,26 @@ def _look(
         return _score(part, queries, rows), rows
     if kind.exact:
         _settle_ties(part, queries, count, allowed, scores, rows)
+    elif allowed is not None:
+        # What is allowed may lie where nobody looked.
+        short = np.flatnonzero(scores[:, min(count, left) - 1] == -np.inf)
+        if len(short):
+            every = _find_all(part, queries[short], count, allowed)
+            exact = _score(part, queries[short], every)
+            order = np.lexsort((every, -exact), axis=1)[:, : scores.shape[1]]
+            line = np.arange(len(short))[:, None]
+            scores[short, : order.shape[1]] = exact[line, order]
+            rows[short, : order.shape[1]] = every[line, order]
     return scores, rows
 
 
-def _are_few(allowed: Allowed | None, count: int) -> bool:
-    return allowed is not None and int(np.count_nonzero(allowed)) <= max(_SCORED_ALL, count)
+def _look_harder(effort: SearchEffort, times: float) -> SearchEffort:
+    """Return the effort that meets as many allowed rows as were met without a filter."""
+    return dataclasses.replace(
+        effort,
+        probes=math.ceil(effort.probes * times),
+        graph_candidates=min(_MOST_CANDIDATES, math.ceil(effort.graph_candidates * times)),
+    )
 
 
 def _find(
@@ -238,8 +287,11 @@ def _find_all(part: Part, queries: Vectors, count: int, allowed: Allowed | None)
     rows: Rows = np.arange(len(part.keys)) if chosen is None else np.flatnonzero(chosen)
     if len(rows) <= count + _SPARE:
         return np.broadcast_to(rows, (len(queries), len(rows)))
-    candidates = part.vectors if chosen is None else part.vectors[rows]
-    scores = queries @ candidates.T.astype(np.float32, copy=False)
+    scores = np.empty((len(queries), len(rows)), np.float32)
+    for first in range(0, len(rows), _SCORED_AT_ONCE):
+        some = slice(first, first + _SCORED_AT_ONCE)
+        candidates = part.vectors[some] if chosen is None else part.vectors[rows[some]]
+        scores[:, some] = queries @ candidates.T.astype(np.float32, copy=False)
     width = count + _SPARE
     best = np.argpartition(-scores, width - 1, axis=1)[:, :width]
     # Descending. Where the last answered scores like the last looked at, others may too.

@@ -6,6 +6,7 @@ Entries are read one by one, so that memory does not grow with their number.
 import csv
 import dataclasses
 import datetime
+import os
 import re
 import sys
 import tarfile
@@ -86,18 +87,22 @@ def _read_folder(folder: Path) -> Iterator[Entry]:
     return (_make_entry(row, folder) for row in rows if row.role != "query")
 
 
-def _make_entry(row: Row, root: Path, name: str = "", **metadata: Value) -> Entry:
+def _make_entry(
+    row: Row, root: Path, name: str = "", metadata: Mapping[str, Value] | None = None
+) -> Entry:
     file = root / row.path
     known: dict[str, Value] = {"label": row.label} if row.label else {}
     source = file if row.box is None else BoxedFile(file, row.box)
-    return Entry(_stat(Item(name or row.path, str(file.resolve()), {**known, **metadata})), source)
+    # Not resolved: that looks at every folder above, for every image.
+    path = os.path.abspath(file)  # noqa: PTH100
+    return Entry(_stat(Item(name or row.path, path, {**known, **(metadata or {})})), source)
 
 
 def _stat(item: Item) -> Item:
     """Add the file's size and time; of one that is missing, decoding will tell."""
     try:
         status = Path(item.path).stat()
-    except OSError:
+    except (OSError, ValueError):  # a zero byte in a name
         return item
     return dataclasses.replace(item, size=status.st_size, mtime_ns=status.st_mtime_ns)
 
@@ -124,7 +129,7 @@ def _read_csv(file: Path) -> Iterator[Entry]:
         row = read_row(file, line, cells)
         if row.role != "query":
             values = {name: _read_value(cells[name], kinds[name]) for name in own}
-            yield _make_entry(row, file.parent, cells.get("id", ""), **values)
+            yield _make_entry(row, file.parent, cells.get("id", ""), values)
 
 
 def _read_header(file: Path) -> list[str]:
@@ -207,7 +212,7 @@ def _read_parquet(file: Path) -> Iterator[Entry]:
                             for name, value in cells.items()
                             if name not in (*COLUMNS, "id")
                         }
-                        yield _make_entry(row, file.parent, str(cells.get("id") or ""), **own)
+                        yield _make_entry(row, file.parent, str(cells.get("id") or ""), own)
     except (OSError, pyarrow.ArrowException) as error:
         raise PocketlensError(f"{file}: not readable as Parquet ({first_line(error)})") from None
 

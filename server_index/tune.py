@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from server_index.choose import RESCORES
-from server_index.faiss_index import Kind, Rows, SearchEffort, Vectors
+from server_index.faiss_index import Kind, SearchEffort, Vectors
 from server_index.snapshot import Snapshot
 
 # Answers of which the share found is measured.
@@ -19,6 +19,8 @@ _TIMED = 300
 _COSINE, _SHORTEST = 0.8, 1e-6
 # Vectors compared with at a time.
 _CHUNK = 1 << 16
+# Two ways to sum one product differ by less, also in half precision.
+_ROUNDING = 1e-5
 # Added to the target: what is measured on some queries is not what others will see.
 _MARGIN = 0.005
 
@@ -54,7 +56,7 @@ def _efforts(
     kind: Kind, recall: Callable[[SearchEffort], float], target: float
 ) -> Iterable[SearchEffort]:
     """Yield efforts to be tried, the first that suffices being the least of its kind."""
-    rescores = (1,) if kind.keeps_vectors else RESCORES
+    rescores = (1,) if kind.scores_exactly else RESCORES
     if not (kind.lists or kind.graph):
         yield from (SearchEffort(rescore=rescore) for rescore in rescores)
         return
@@ -79,18 +81,18 @@ class _Recall:
 
     def __init__(self, snapshot: Snapshot, queries: Vectors) -> None:
         self._snapshot, self._queries = snapshot, queries
-        self._wanted = _find_exactly(snapshot, queries)
+        nearest = _find_exactly(snapshot, queries)
+        self._sizes = np.isfinite(nearest).sum(axis=1)
+        self._wanted = np.min(nearest, axis=1, where=np.isfinite(nearest), initial=np.inf)
         self._known: dict[SearchEffort, float] = {}
 
     def __call__(self, effort: SearchEffort) -> float:
         if effort not in self._known:
             looking = dataclasses.replace(self._snapshot, effort=effort)
-            found = looking.search(self._queries, AT).keys
-            shares = [
-                len(np.intersect1d(mine, right[right >= 0])) / max(1, int((right >= 0).sum()))
-                for mine, right in zip(found, self._wanted, strict=True)
-            ]
-            self._known[effort] = float(np.mean(shares))
+            scores = looking.search(self._queries, AT).scores
+            # What scores no worse than the last of the nearest is one of them: copies are alike.
+            found = (scores >= self._wanted[:, None] - _ROUNDING).sum(axis=1)
+            self._known[effort] = float(np.mean(found / self._sizes))
         return self._known[effort]
 
 
@@ -127,23 +129,18 @@ def _draw(snapshot: Snapshot, generator: np.random.Generator) -> Vectors:
     return vectors
 
 
-def _find_exactly(snapshot: Snapshot, queries: Vectors) -> Rows:
-    """Return the keys `[n, 10]` of the nearest by comparing with every stored vector."""
+def _find_exactly(snapshot: Snapshot, queries: Vectors) -> Vectors:
+    """Return the scores `[n, 10]` of the nearest by comparing with every stored vector."""
     scores = np.full((len(queries), AT), -np.inf, np.float32)
-    keys = np.full((len(queries), AT), -1, np.int64)
     for part in snapshot.parts:
         for first in range(0, len(part.keys), _CHUNK):
             some = slice(first, first + _CHUNK)
             new = queries @ part.vectors[some].T.astype(np.float32, copy=False)
             if part.alive is not None:
                 new[:, ~part.alive[some]] = -np.inf
-            best = np.argpartition(-new, min(AT, new.shape[1]) - 1, axis=1)[:, :AT]
-            scores = np.concatenate([scores, np.take_along_axis(new, best, axis=1)], axis=1)
-            keys = np.concatenate([keys, part.keys[some][best]], axis=1)
-            order = np.argsort(-scores, axis=1)[:, :AT]
-            scores = np.take_along_axis(scores, order, axis=1)
-            keys = np.take_along_axis(keys, order, axis=1)
-    return np.where(np.isfinite(scores), keys, -1)
+            best = -np.partition(-new, min(AT, new.shape[1]) - 1, axis=1)[:, :AT]
+            scores = -np.sort(-np.concatenate([scores, best], axis=1), axis=1)[:, :AT]
+    return scores
 
 
 def _time(snapshot: Snapshot, queries: Vectors) -> list[float]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from encoder.errors import PocketlensError
 from server_index.contract import check_vectors
-from server_index.faiss_index import Vectors
+from server_index.faiss_index import Rows, Vectors
 from server_index.manifest import check_manifest
 from server_index.record import RECORD, Record, State, is_index
 from server_index.segment import Segment, check_whole, read_file_facts
@@ -42,22 +42,28 @@ def _check(folder: Path, record: Record) -> Iterator[str]:
         yield wrong
     if state.quantiser:
         yield from _check_quantiser(folder / state.quantiser, state.quantiser_sha256)
-    living = {
-        row[0]: row[1] for row in record.select("SELECT key, id FROM items WHERE died IS NULL")
-    }
-    held: set[int] = set()
+    counted, known = 0, list[Rows]()
     for facts in record.segments():
         broken = list(check_whole(folder, facts))
         yield from broken
-        if not broken:
+        if broken:
+            counted = -1
+        else:
             segment = Segment(folder, facts, state.dim)
-            yield from _check_segment(segment, state, living, held)
+            known.append(segment.keys)
+            yield from _check_segment(segment, state, record)
     keys, _, vectors = record.recent(0, state.dim)
     yield from _check_unit(vectors, state.dim, f"{record.file}: recent additions")
-    held.update(keys)
-    missing = living.keys() - held
-    if missing:
-        yield f"{record.file}: {len(missing)} items have no vector ({living[min(missing)]!r})"
+    together = np.concatenate([np.array(keys, np.int64), *known])
+    held = np.unique(together)
+    if len(held) < len(together):
+        yield f"{record.file}: {len(together) - len(held)} items lie in two places"
+    if not counted:
+        living = record.scan_keys("SELECT key FROM items WHERE died IS NULL", [])
+        missing = np.setdiff1d(living, held)
+        if len(missing):
+            (item,) = record.items(missing[:1].tolist()).values()
+            yield f"{record.file}: {len(missing)} items have no vector ({item.id!r})"
 
 
 def _check_quantiser(file: Path, sha256: str) -> Iterator[str]:
@@ -68,24 +74,23 @@ def _check_quantiser(file: Path, sha256: str) -> Iterator[str]:
         yield f"{file}: missing or unreadable ({error.strerror})"
 
 
-def _check_segment(
-    segment: Segment, state: State, living: dict[int, str], held: set[int]
-) -> Iterator[str]:
-    place = segment.place
-    keys = segment.keys.tolist()
-    if (np.diff(segment.keys) <= 0).any() or (keys and keys[-1] >= state.next_key):
+def _check_segment(segment: Segment, state: State, record: Record) -> Iterator[str]:
+    place, keys = segment.place, segment.keys
+    if (np.diff(keys) <= 0).any() or (len(keys) and keys[-1] >= state.next_key):
         yield f"{place}: its keys are not in order"
-    if not held.isdisjoint(keys):
-        yield f"{place}: holds items that another segment holds"
-    held.update(keys)
-    wrong = [
-        row for row, key in enumerate(keys) if living.get(key) not in (None, segment.id_of(row))
-    ]
-    if wrong:
-        yield f"{place}: {len(wrong)} ids are not those of the record"
+    wrong = 0
     for start in range(0, len(keys), _CHUNK):
         some = segment.vectors[start : start + _CHUNK].astype(np.float32)
         yield from _check_unit(some, state.dim, f"{place}, from row {start}")
+        # What died long ago is no longer recorded.
+        named = record.items(keys[start : start + _CHUNK].tolist())
+        wrong += sum(
+            named[key].id != segment.id_of(row)
+            for row, key in enumerate(keys[start : start + _CHUNK].tolist(), start)
+            if key in named
+        )
+    if wrong:
+        yield f"{place}: {wrong} ids are not those of the record"
 
 
 def _check_unit(vectors: Vectors, dim: int, where: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ What a call acknowledged is on disk. A kill at any moment leaves the state befor
 
 import contextlib
 import dataclasses
+import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -41,12 +42,20 @@ _SMALL, _MOST_SMALL = 1 << 17, 8
 _CHUNK = 1 << 14
 # Bytes of one segment of vectors as they are: what FAISS writes at once.
 _SEGMENT_BYTES = 2 << 30
+# Before it is known how little is enough.
+THOROUGH = SearchEffort(probes=128, graph_candidates=512, rescore=16)
+_LOG = logging.getLogger("pocketlens.index")
 _QUANTISER = "quantisers/{:04d}.faiss"
 _Source = Iterator[tuple[Rows, list[str], Vectors]]
 
 
 def create_index(
-    folder: Path, space: EmbeddingSpace, *, kind: Kind | None = None, dim: int | None = None
+    folder: Path,
+    space: EmbeddingSpace,
+    *,
+    kind: Kind | None = None,
+    dim: int | None = None,
+    building: str = "",
 ) -> None:
     """Make an empty index in a folder; `dim` below the space's keeps a prefix of its vectors.
 
@@ -62,7 +71,7 @@ def create_index(
         )
     folder.mkdir(parents=True, exist_ok=True)
     with hold_lock(folder):
-        create_record(folder, State(space, dim, kind))
+        create_record(folder, State(space, dim, kind, building=building))
         with Record(folder, write=True) as record:
             write_manifest(folder, record)
 
@@ -84,7 +93,7 @@ class IndexWriter:
             opened.enter_context(hold_lock(folder))
             self._record = opened.enter_context(Record(folder, write=True))
             self.state = self._record.state()
-            self._recent = self._count_recent()
+            self._recent, self._seal_at = self._count_recent(), SEAL_AT
             self._sweep()
             self._opened = opened.pop_all()
 
@@ -131,8 +140,8 @@ class IndexWriter:
                 )
                 self._record.run_many("INSERT INTO recent VALUES (?, ?)", rows)
             self._recent += len(items)
-            if self._recent >= SEAL_AT:
-                self.seal()
+            if self._recent >= self._seal_at:
+                self._seal_in_passing()
 
     def add_segment(self, vectors: Vectors, items: Sequence[Item], encoder: str) -> None:
         """Add many vectors at once, as a segment of their own; otherwise as `add`."""
@@ -160,6 +169,15 @@ class IndexWriter:
         with self._turn, self._change():
             rows = [(reason,) for reason in reasons]
             self._record.run_many("INSERT OR IGNORE INTO set_aside VALUES (?)", rows)
+
+    def _seal_in_passing(self) -> None:
+        """Seal; where that fails, what was added is durable all the same, and it is tried later."""
+        try:
+            self.seal()
+            self._seal_at = SEAL_AT
+        except (OSError, PocketlensError) as error:
+            self._seal_at = self._recent + SEAL_AT
+            _LOG.warning("recent additions are not made a segment yet: %s", error)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete items by id; return how many there were."""
@@ -196,11 +214,19 @@ class IndexWriter:
                 self._record.segments(),
                 kind,
                 quantiser=quantiser,
-                effort=effort or self.state.effort,
+                # Of a new kind, thorough until it is tuned: readers see it from now on.
+                effort=effort or (self.state.effort if quantiser is None else THOROUGH),
                 forget=forgotten,
                 advance=advance,
             )
             self._sweep()
+
+    def finish_building(self) -> None:
+        """Note that all is in it that it was built of."""
+        with self._turn:
+            if self.state.building:
+                with self._change():
+                    self._set_state(building="")
 
     def set_effort(self, effort: SearchEffort) -> None:
         """Say how hard readers look from now on."""
@@ -322,9 +348,13 @@ class IndexWriter:
             else faiss_index.make_index(kind, self.state.dim)
         )
         writer = SegmentWriter(self.folder, number, kind, empty, count)
-        for keys, ids, vectors in source:
-            writer.add(keys, ids, vectors)
-        return writer.finish(self.state.space.id, encoders)
+        try:
+            for keys, ids, vectors in source:
+                writer.add(keys, ids, vectors)
+            return writer.finish(self.state.space.id, encoders)
+        except BaseException:
+            writer.give_up()
+            raise
 
     def _in_chunks(self, first: int, ids: list[str], vectors: Vectors) -> _Source:
         for start in range(0, len(ids), _CHUNK):
@@ -358,11 +388,14 @@ class IndexWriter:
 
     def _living_keys(self, opened: Sequence[Segment]) -> Rows:
         """Return the keys, ascending, of what lives in these segments and of recent additions."""
-        recent = [row[0] for row in self._record.select("SELECT key FROM recent")]
-        keys = np.concatenate([np.array(recent, np.int64), *(part.keys for part in opened)])
-        dead = self._record.select("SELECT key FROM items WHERE died IS NOT NULL")
-        keys = np.setdiff1d(keys, np.array([row[0] for row in dead], np.int64))
-        return np.asarray(keys, np.int64)
+        recent = self._record.scan_keys(
+            "SELECT key FROM recent JOIN items USING (key) WHERE died IS NULL", []
+        )
+        if not opened:
+            return np.sort(recent)
+        kept = np.concatenate([part.keys for part in opened])
+        dead = self._record.dead_keys(0)
+        return np.sort(np.concatenate([kept[~np.isin(kept, dead)], recent]))
 
     def _name_encoders(self, keys: Rows) -> list[str]:
         """Return the digests of the encoders of these items."""
