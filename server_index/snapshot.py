@@ -20,6 +20,8 @@ Allowed = NDArray[np.bool_]
 _DROPPED_LATER = 32
 # So few allowed rows are all scored, in milliseconds; lists and graphs would be walked in vain.
 _SCORED_ALL = 20_000
+# A graph does not lead to what is allowed where that is not near the query.
+_SCORED_ALL_OF_GRAPH = 100_000
 _MOST_CANDIDATES = 4096
 # Beyond the answers asked for: where it scores like the last of them, more are looked at.
 _SPARE = 1
@@ -181,10 +183,11 @@ def _look(
 ) -> tuple[Vectors, Rows]:
     """Return scores and rows `[n, c]` of a part's best; minus infinity where there are no more."""
     left = len(part.keys) if allowed is None else int(np.count_nonzero(allowed))
-    if part.segment is None or (allowed is not None and left <= max(_SCORED_ALL, count)):
+    kind = part.segment.facts.kind if part.segment else None
+    few = _SCORED_ALL_OF_GRAPH if kind and kind.graph else _SCORED_ALL
+    if kind is None or (allowed is not None and left <= max(few, count)):
         rows = _find_all(part, queries, count, allowed)
         return _score(part, queries, rows), rows
-    kind = part.segment.facts.kind
     wanted = count
     if allowed is not None:
         effort = _look_harder(effort, len(part.keys) / left)

@@ -1,18 +1,14 @@
 import dataclasses
-import io
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from index_folders import SPACE
-from PIL import Image
+from shade_encoder import ShadeEncoder, Stopped, draw
 
-from encoder.embed import NO_VECTORS, EmbeddedBatch, set_bad_aside
-from encoder.errors import BadImageError, PocketlensError
-from encoder.images import Source, decode_image
-from encoder.space import EmbeddingSpace, mint_space
+from encoder.errors import PocketlensError
+from encoder.space import mint_space
 from server_index.averaging import average, count_looks, look, read_averaging
 from server_index.build import Filling, build_index, fill_index, name_building
 from server_index.encode import open_encoder
@@ -20,52 +16,6 @@ from server_index.index import Index
 from server_index.source import Entry, read_entries
 from server_index.verify import verify
 from server_index.writer import IndexWriter
-
-
-class Stopped(BaseException):
-    """Stand for a kill."""
-
-
-@dataclasses.dataclass
-class ShadeEncoder:
-    """Encode a picture as a direction that its mean shade gives; count what was asked."""
-
-    space: EmbeddingSpace = SPACE
-    encoder: str = "0123456789abcdef"
-    stop_after: int = 10**9
-    asked: int = 0
-
-    def encode_files(self, files: Sequence[Source]) -> Iterator[EmbeddedBatch]:
-        for first in range(0, len(files), 4):
-            chunk = range(first, min(first + 4, len(files)))
-            if self.asked + len(chunk) > self.stop_after:
-                raise Stopped
-            self.asked += len(chunk)
-            positions, vectors, bad = set_bad_aside(
-                files, chunk, map(self._encode, chunk_of(files, chunk))
-            )
-            yield EmbeddedBatch(positions, np.stack(vectors) if vectors else NO_VECTORS, bad)
-
-    def _encode(self, file: Source) -> np.ndarray | BadImageError:
-        try:
-            angle = decode_image(file).mean() / 100
-        except BadImageError as error:
-            return error
-        vector = np.zeros(self.space.dim, np.float32)
-        vector[:2] = np.cos(angle), np.sin(angle)
-        return vector
-
-
-def chunk_of(files: Sequence[Source], chunk: range) -> list[Source]:
-    return [files[at] for at in chunk]
-
-
-def draw(folder: Path, count: int, first: int = 0) -> None:
-    folder.mkdir(exist_ok=True)
-    for n in range(first, first + count):
-        data = io.BytesIO()
-        Image.new("RGB", (16, 16), (n * 3 % 256, n, n)).save(data, "PNG")
-        (folder / f"{n:03d}.png").write_bytes(data.getvalue())
 
 
 def test_a_build_that_is_stopped_goes_on_without_encoding_anything_twice(
