@@ -242,7 +242,9 @@ def find(
     scores, rows = search(asked, count, params=parameters)
     if kind.binary:
         scores = 1 - scores.astype(np.float32) / (index.d / 2)
-    scores[rows < 0] = -np.inf
+    # They stand at the end.
+    if rows[:, -1:].min(initial=0) < 0:
+        scores[rows < 0] = -np.inf
     return scores, rows
 
 

@@ -157,8 +157,8 @@ class Snapshot:
             line = np.arange(len(queries))[:, None]
             scores, keys, places = scores[line, order], keys[line, order], places[line, order]
         scores, keys, places = scores[:, :count], keys[:, :count], places[:, :count]
-        missing = scores == -np.inf
-        if missing.any():
+        if scores[:, -1:].min(initial=0) == -np.inf:
+            missing = scores == -np.inf
             keys, places = np.where(missing, -1, keys), np.where(missing, -1, places)
         return Answers(scores, keys, places, self.parts)
 
@@ -254,8 +254,10 @@ def _settle_ties(
     A product of matrices sums equal vectors in different orders, and beyond the last answer there
     may be older ones that score like it.
     """
-    with np.errstate(invalid="ignore"):
-        tied = np.flatnonzero((scores[:, :-1] - scores[:, 1:] <= _ROUNDING).any(axis=1))
+    close = scores[:, :-1] <= scores[:, 1:] + _ROUNDING
+    if not close.any():
+        return
+    tied = np.flatnonzero((close & np.isfinite(scores[:, 1:])).any(axis=1))
     if not len(tied):
         return
     asked, width = queries[tied], rows.shape[1]
