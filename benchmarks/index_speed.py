@@ -48,16 +48,22 @@ def make_items(count: int) -> list[Item]:
     return [Item(f"{n % 997:03d}/photo-{n:08d}.jpg", f"/photos/{n:08d}.jpg") for n in range(count)]
 
 
-def fill(folder: Path, vectors: Vectors, kind: Kind | None = None) -> None:
-    """Write an index of vectors, as segments of a quarter of a million at most."""
+def fill(
+    folder: Path, vectors: Vectors, kind: Kind | None = None, items: list[Item] | None = None
+) -> None:
+    """Write an index of vectors that are at hand, as one segment."""
     create_index(folder, mint_space("teacher", vectors.shape[1], "benchmark"))
-    items = make_items(len(vectors))
     with IndexWriter(folder) as writer:
-        for first in range(0, len(vectors), 1 << 18):
-            some = slice(first, first + (1 << 18))
-            writer.add_segment(vectors[some], items[some], ENCODER)
         if kind:
-            writer.compact(kind)
+            writer.start_kind(kind, draw_sample(kind, vectors))
+        writer.add_segment(vectors, items or make_items(len(vectors)), ENCODER)
+
+
+def draw_sample(kind: Kind, vectors: Vectors) -> Vectors:
+    """Return as many vectors as the kind learns from."""
+    size = min(len(vectors), kind.count_training_vectors())
+    drawn = np.random.default_rng(0).choice(len(vectors), size, replace=False)
+    return vectors[np.sort(drawn)]
 
 
 def in_turns(rounds: int, **calls: Callable[[], object]) -> dict[str, float]:
@@ -161,10 +167,7 @@ def build_raw(kind: Kind, vectors: Vectors, file: Path) -> None:
     """Build an index with nothing but FAISS, on as many training vectors as ours takes."""
     index = faiss_index.make_index(kind, vectors.shape[1])
     if not index.is_trained:
-        drawn = np.random.default_rng(0).choice(
-            len(vectors), min(len(vectors), kind.count_training_vectors()), replace=False
-        )
-        faiss_index.train(index, kind, vectors[np.sort(drawn)])
+        faiss_index.train(index, kind, draw_sample(kind, vectors))
     index.add(vectors)
     faiss.write_index(index, str(file))
 
@@ -172,6 +175,7 @@ def build_raw(kind: Kind, vectors: Vectors, file: Path) -> None:
 def measure_build(real: Vectors, work: Path, rounds: int) -> dict[str, float]:
     """Compare building through the folder with FAISS alone, and a flat one with the disk."""
     vectors, _ = make_vectors(real, 200_000)
+    named = make_items(len(vectors))
     figures: dict[str, float] = {}
     for name, kind in (
         ("ivf", Kind("IVF2048,SQ8")),
@@ -181,7 +185,7 @@ def measure_build(real: Vectors, work: Path, rounds: int) -> dict[str, float]:
 
         def ours(kind: Kind = kind) -> None:
             shutil.rmtree(work / "ours", ignore_errors=True)
-            fill(work / "ours", vectors, kind)
+            fill(work / "ours", vectors, kind, named)
 
         def raw(kind: Kind = kind) -> None:
             build_raw(kind, vectors, work / "raw.faiss")

@@ -38,7 +38,8 @@ def check_item(item: Item) -> None:
         raise PocketlensError(f"id {item.id[:40]!r}: must have 1 to {LONGEST_ID} characters")
     try:
         for text in (item.id, item.path):
-            text.encode()
+            if not text.isascii():
+                text.encode()
     except UnicodeEncodeError:
         raise PocketlensError(f"id {item.id[:40]!r}: id or path is not valid text") from None
     if "\0" in item.id:

@@ -7,11 +7,12 @@ import contextlib
 import dataclasses
 import logging
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
@@ -198,7 +199,6 @@ class IndexWriter:
         kind: Kind | None = None,
         effort: SearchEffort | None = None,
         *,
-        seed: int = 0,
         advance: Callable[[int], None] = lambda count: None,
     ) -> None:
         """Write all that lives anew, without what was deleted, as an index of this kind.
@@ -208,7 +208,9 @@ class IndexWriter:
         """
         with self._turn:
             kind = kind or self.state.kind
-            quantiser = None if kind == self.state.kind else self._train(kind, seed)
+            quantiser = None
+            if kind != self.state.kind:
+                quantiser = self._train(kind, lambda: self.sample(kind.count_training_vectors()))
             forgotten = self.state.forgotten
             self._replace_segments(
                 self._record.segments(),
@@ -227,6 +229,21 @@ class IndexWriter:
             if self.state.building:
                 with self._change():
                     self._set_state(building="")
+
+    def start_kind(self, kind: Kind, sample: Vectors) -> None:
+        """Make an index without items one of this kind, trained on vectors `[n, dim]` to come.
+
+        Raises:
+            PocketlensError: when it has items, or the sample is too small.
+        """
+        with self._turn:
+            if len(self):
+                raise PocketlensError(f"{self.folder}: has items; compact it to another kind")
+            quantiser, digest = self._train(kind, lambda: sample)
+            with self._change():
+                self._set_state(
+                    kind=kind, effort=THOROUGH, quantiser=quantiser, quantiser_sha256=digest
+                )
 
     def set_effort(self, effort: SearchEffort) -> None:
         """Say how hard readers look from now on."""
@@ -256,18 +273,24 @@ class IndexWriter:
     def _commit(self, items: Sequence[Item], encoder: str, *, replace: bool) -> Iterator[int]:
         """Commit new items together with what the block adds; yield the first one's key."""
         with self._change():
-            known = self._record.living([item.id for item in items])
-            if known and not replace:
-                raise PocketlensError(
-                    f"id {min(known)!r} is in the index already ({len(known)} of {len(items)} "
-                    "are); replace it, or give it another id"
-                )
-            self._end(list(known.values()))
+            if replace:
+                self._end(list(self._record.living([item.id for item in items]).values()))
             first = self.state.next_key
             number = self._record.number_encoder(encoder, self.state.space.id)
-            self._record.insert_items(first, items, number)
+            try:
+                self._record.insert_items(first, items, number)
+            except sqlite3.IntegrityError:
+                # Of those just recorded one lives already: only what came before counts.
+                self._refuse_known(items, first)
             self._set_state(next_key=first + len(items))
             yield first
+
+    def _refuse_known(self, items: Sequence[Item], first: int) -> NoReturn:
+        known = self._record.living([item.id for item in items])
+        there = sorted(name for name, key in known.items() if key < first)
+        raise PocketlensError(
+            f"id {there[0]!r} is in the index already; replace it, or give it another id"
+        ) from None
 
     def _set_state(self, **changes: Any) -> None:
         self.state = dataclasses.replace(self.state, **changes)
@@ -406,14 +429,12 @@ class IndexWriter:
         )
         return [row[0] for row in rows]
 
-    def _train(self, kind: Kind, seed: int) -> tuple[str, str]:
-        """Train an empty index on a sample; return the file it was written to, and its digest."""
+    def _train(self, kind: Kind, draw: Callable[[], Vectors]) -> tuple[str, str]:
+        """Train an empty index where it must; return the file it was written to, and its digest."""
         empty = faiss_index.make_index(kind, self.state.dim)
         if _is_trained(empty):
             return "", ""
-        opened = self._open_segments(self._record.segments())
-        sample = self._draw(opened, kind.count_training_vectors(), seed)
-        faiss_index.train(empty, kind, sample)
+        faiss_index.train(empty, kind, draw())
         name = _QUANTISER.format(self.state.next_segment)
         file = self.folder / name
         file.parent.mkdir(exist_ok=True)
