@@ -110,8 +110,11 @@ def _start_building(output: Path, encoder: DatabaseEncoder, dim: int | None, sou
     """Return the folder to fill: a new one, or that of a build that was stopped."""
     building = name_building(output)
     if is_index(output):
-        # Else, swapped out, it might be taken for a build that was stopped.
-        with IndexWriter(output) as writer:
+        # Being written, it is refused before anything is encoded.
+        with hold_lock(output):
+            pass
+        # Swapped out, it must not be taken for a build that was stopped. A damaged one never is.
+        with contextlib.suppress(PocketlensError), IndexWriter(output) as writer:
             writer.finish_building()
     if is_index(building):
         with IndexWriter(building) as writer:

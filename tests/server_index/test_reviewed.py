@@ -29,6 +29,8 @@ def test_an_index_that_is_being_written_is_not_replaced(tmp_path: Path) -> None:
     build_index(ShadeEncoder(), read_entries(tmp_path / "images"), output)
     with IndexWriter(output), pytest.raises(PocketlensError, match="being written by"):
         build_index(ShadeEncoder(), read_entries(tmp_path / "images"), output, overwrite=True)
+    # A damaged one is.
+    (output / "index.sqlite").write_bytes(b"not a database at all, whatever")
     build_index(ShadeEncoder(), read_entries(tmp_path / "images"), output, overwrite=True)
     assert len(Index(output)) == 4
 
