@@ -32,6 +32,7 @@ RECORD = "index.sqlite"
 VALUES_A_QUERY = 500
 _APPLICATION = 0x504C6978  # "PLix"
 _BUSY_SECONDS = 30.0
+_CACHE_KIB = 128 << 10
 # Of SQLite's machine, between looks at the clock: a fraction of a millisecond.
 _STEPS_BETWEEN_LOOKS = 10_000
 _SCHEMA = """
@@ -157,6 +158,8 @@ class Record:
                 self._connection = _connect(self.file)
                 self.run("PRAGMA journal_mode = WAL")
                 self.run("PRAGMA synchronous = FULL")
+                # In KiB: ids come in any order, and each is put into its place among all.
+                self.run(f"PRAGMA cache_size = -{_CACHE_KIB}")
             else:
                 self._connection, self._follows = _connect_to_read(self.file)
             self._identity = self._identify()
