@@ -16,8 +16,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import faiss
@@ -31,7 +30,7 @@ from encoder.space import mint_space
 from server_index import faiss_index
 from server_index.arrange import arrange
 from server_index.choose import Targets, choose_fitting
-from server_index.faiss_index import Kind, SearchEffort, Vectors
+from server_index.faiss_index import Kind, SearchEffort, Vectors, on_one_thread
 from server_index.index import Index
 from server_index.items import Item
 from server_index.writer import IndexWriter, create_index
@@ -75,17 +74,6 @@ def in_turns(rounds: int, **calls: Callable[[], object]) -> dict[str, float]:
             call()
             times[name].append(time.perf_counter() - started)
     return {name: statistics.median(found) for name, found in times.items()}
-
-
-@contextmanager
-def on_one_thread() -> Iterator[None]:
-    """Keep FAISS to one thread."""
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)
 
 
 def time_queries(call: Callable[[Vectors], object], queries: Vectors) -> list[float]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from encoder.errors import PocketlensError
-from encoder.images import BoxedFile, Limits, decode_image
+from encoder.images import Limits, Source, decode_image
 from encoder.preprocess import Pixels, enlarge_tiny, prepare
 from export.card import find_encoder
 from export.contract import INPUTS, Contract, make_probe
@@ -20,7 +20,7 @@ _CPU = "CPUExecutionProvider"
 # It sends pictures to a server.
 _REMOTE = "AzureExecutionProvider"
 
-Picture = Path | BoxedFile | str | bytes | Image.Image | NDArray[Any]
+Picture = Source | str | bytes | Image.Image | NDArray[Any]
 
 # What rounds otherwise stays far above it; what saturates falls far below. The cosine of signs
 # falls faster: this is where it is when the vectors' own is 0.98.

@@ -88,10 +88,9 @@ def build_index(
     with IndexWriter(building) as writer:
         # What has changed since a run that was stopped is encoded again.
         filled = fill_index(writer, encoder, entries, Filling("changed", with_sha256), advance)
-        items = len(writer)
-        if items:
+        if filled.items:
             arrange(writer)
-    if not items:
+    if not filled.items:
         shutil.rmtree(building)
         read = len(filled.set_aside)
         raise PocketlensError(f"{output}: not made: none of the {read} images can be read")
@@ -103,7 +102,7 @@ def build_index(
         writer.finish_building()
     # What it took the place of, where the kernel swaps folders.
     shutil.rmtree(building, ignore_errors=True)
-    return dataclasses.replace(filled, items=items)
+    return filled
 
 
 def _start_building(output: Path, encoder: DatabaseEncoder, dim: int | None, source: str) -> Path:
@@ -157,11 +156,10 @@ def fill_index(
         advance(len(block) - len(wanted))
         encoded, set_aside = _encode(writer, encoder, wanted, unsound, filling, advance)
         total = Filled(
-            0,
-            total.encoded + encoded,
-            total.present + present,
-            total.changed + changed,
-            total.set_aside + set_aside,
+            encoded=total.encoded + encoded,
+            present=total.present + present,
+            changed=total.changed + changed,
+            set_aside=total.set_aside + set_aside,
         )
     return dataclasses.replace(total, items=len(writer))
 

@@ -15,7 +15,7 @@ from server_index.index_options import (
     MinRecall,
     Queries,
     QueryEncoderOption,
-    print_lines,
+    arrange_and_tell,
     read_kind,
     read_queries,
     read_targets,
@@ -56,7 +56,6 @@ def build_index(
     require_extra("server", "build-index")
     from encoder.atomic import check_output
     from encoder.progress import report_set_aside, track
-    from server_index.arrange import arrange
     from server_index.averaging import read_averaging
     from server_index.build import build_index as run
     from server_index.encode import open_encoder
@@ -71,7 +70,7 @@ def build_index(
 
     def arrange_it(writer: IndexWriter) -> None:
         asked = read_queries(writer, queries, query_encoder)
-        print_lines(arrange(writer, targets, wanted, asked))
+        arrange_and_tell(writer, targets, wanted, asked)
 
     with track("encoding the database", _count(data)) as advance:
         filled = run(

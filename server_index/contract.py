@@ -39,11 +39,14 @@ def fit_vectors(
     """Return a space's vectors as an index of `dim` dimensions keeps them: its prefix, unit length.
 
     Raises:
-        PocketlensError: when they have fewer dimensions.
+        PocketlensError: when they are not `[n, dim]`, or longer, and of unit length.
     """
-    if vectors.ndim == 2 and dim < vectors.shape[1] <= space.dim:
-        prefix = np.ascontiguousarray(vectors[:, :dim])
-        lengths = np.linalg.norm(prefix, axis=1, keepdims=True)
-        np.divide(prefix, lengths, out=prefix, where=lengths > 0)
-        return prefix
-    return vectors
+    longer = vectors.ndim == 2 and dim < vectors.shape[1] <= space.dim
+    check_vectors(vectors, vectors.shape[1] if longer else dim)
+    if not longer:
+        return vectors
+    prefix = np.ascontiguousarray(vectors[:, :dim])
+    lengths = np.linalg.norm(prefix, axis=1, keepdims=True)
+    np.divide(prefix, lengths, out=prefix, where=lengths > 0)
+    check_vectors(prefix, dim)
+    return prefix

@@ -135,8 +135,7 @@ class ExportedEncoder:
 
     def _encode(self, file: Source) -> Vectors | BadImageError:
         try:
-            limits = self.runtime.limits
-            picture = decode_image(file, target=self.runtime.contract.preprocess, limits=limits)
+            picture = self.runtime.decode(file)
         except BadImageError as error:
             return error
         looks = [self.runtime.embed(each) for each in look(picture, self.averaging)]

@@ -5,10 +5,12 @@ Those that begin with B hold sign codes. Every kind takes a selector of rows, so
 deletions are pushed down; kinds that cannot (PQ without lists, `BIVF`) are not offered.
 """
 
+import contextlib
 import dataclasses
 import functools
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +273,17 @@ def _parameters(kind: Kind, count: int, effort: SearchEffort, **selector: Any) -
     return library.IndexRefineSearchParameters(
         k_factor=effort.rescore, **({"base_index_params": found} if found else {})
     )
+
+
+@contextlib.contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Keep what this thread asks of FAISS to one thread."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def _code_bits(dim: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from encoder.errors import PocketlensError
 from encoder.space import EmbeddingSpace
-from server_index.contract import check_vectors, fit_vectors
+from server_index.contract import fit_vectors
 from server_index.faiss_index import Rows, Vectors
 from server_index.filters import Filter, parse_filter
 from server_index.items import Item
@@ -162,9 +162,7 @@ class Index:
     ) -> Answers:
         if count < 1:
             raise PocketlensError(f"the number of answers must be at least 1, not {count}")
-        state = view.state
-        check_vectors(vectors, vectors.shape[1] if _is_longer(vectors, state) else state.dim)
-        queries = fit_vectors(vectors, state.space, state.dim)
+        queries = fit_vectors(vectors, view.state.space, view.state.dim)
         if where is None:
             return view.snapshot.search(queries, count)
         chosen = parse_filter(where) if isinstance(where, str) else where
@@ -257,7 +255,3 @@ class Index:
         state = read.state
         alive = tuple(part.without(read.dead) for part in parts)
         return Snapshot(state.generation, state.next_key, state.dim, state.effort, alive)
-
-
-def _is_longer(vectors: Vectors, state: State) -> bool:
-    return vectors.ndim == 2 and state.dim < vectors.shape[1] <= state.space.dim

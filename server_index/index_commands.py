@@ -14,7 +14,7 @@ from server_index.index_options import (
     MinRecall,
     Queries,
     QueryEncoderOption,
-    print_lines,
+    arrange_and_tell,
     read_kind,
     read_queries,
     read_targets,
@@ -44,8 +44,7 @@ def info(
 
     with Record(index) as record, record.view():
         facts = describe(record)
-        reasons = [row[0] for row in record.select("SELECT reason FROM set_aside ORDER BY reason")]
-        recent = int(record.select("SELECT count(*) FROM recent")[0][0])
+        reasons, recent = record.set_aside(), record.count_recent()
     if set_aside:
         print("\n".join(reasons))
     elif as_json:
@@ -90,14 +89,13 @@ def compact(
 ) -> None:
     """Write an index anew without what was deleted, as it is or as another kind."""
     require_extra("server", "index compact")
-    from server_index.arrange import arrange
     from server_index.writer import IndexWriter
 
     wanted, targets = read_kind(kind), read_targets(min_recall, max_memory, max_ms)
     with IndexWriter(index) as writer:
         asked = read_queries(writer, queries, query_encoder)
         if wanted or choose or max_memory or max_ms or asked is not None:
-            print_lines(arrange(writer, targets, wanted, asked))
+            arrange_and_tell(writer, targets, wanted, asked)
         else:
             writer.compact()
         print(f"{index}: {len(writer)} items, {writer.state.kind.spec}")
@@ -111,18 +109,13 @@ def export_vectors(
 ) -> None:
     """Write vectors, ids and metadata for other tools."""
     require_extra("server", "index export")
-    from encoder.atomic import check_output_file
     from encoder.progress import track
     from server_index.index import Index
-    from server_index.portable import export_numpy, export_parquet
+    from server_index.portable import check_export
 
-    written = {".parquet": export_parquet, ".npy": export_numpy}.get(output.suffix.lower())
-    if written is None:
-        raise PocketlensError(f"{output}: vectors are written as .parquet or .npy")
-    for file in (output, output.with_suffix(".jsonl"))[: 2 if output.suffix == ".npy" else 1]:
-        check_output_file(file, overwrite=overwrite)
+    write = check_export(output, overwrite=overwrite)
     with Index(index) as opened, track("exporting", len(opened)) as advance:
-        written(opened, output, advance)
+        write(opened, output, advance)
         print(f"{output}: {len(opened)} vectors of {opened.state.dim} dimensions")
 
 

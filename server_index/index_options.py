@@ -1,6 +1,5 @@
 """Options that say which kind of index, shared by commands."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +60,11 @@ def read_queries(
     return encode_queries(queries, encoder, writer.state.space, writer.state.dim)
 
 
-def print_lines(lines: Iterable[str]) -> None:
-    """Print lines as they come."""
-    for line in lines:
+def arrange_and_tell(
+    writer: "IndexWriter", targets: "Targets", kind: "Kind | None", queries: "Vectors | None"
+) -> None:
+    """Arrange an index, and print what is being done as it is."""
+    from server_index.arrange import arrange
+
+    for line in arrange(writer, targets, kind, queries):
         print(line, flush=True)

@@ -3,13 +3,14 @@
 Nothing reads it to search. It also keeps the record's own digest, as of the last writer's end.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from encoder.atomic import write_json
 from encoder.json_files import read_format
 from server_index.record import FORMAT, RECORD, Record
-from server_index.segment import SEGMENTS, read_file_facts
+from server_index.segment import SEGMENTS, check_digest, read_file_facts
 
 MANIFEST = "manifest.json"
 
@@ -36,19 +37,18 @@ def write_manifest(folder: Path, record: Record) -> None:
     write_json(folder / MANIFEST, {**facts, "record_sha256": digest})
 
 
-def check_manifest(folder: Path, record: Record) -> str:
-    """Return what is wrong with the manifest, or by it with the record; nothing is good."""
+def check_manifest(folder: Path, record: Record) -> Iterator[str]:
+    """Say what is wrong with the manifest, or by it with the record."""
     file = folder / MANIFEST
     facts = read_format(file, FORMAT)
     digest = facts.pop("record_sha256", None)
     known = describe(record)
     # A writer that was killed, or is at work, is ahead of it.
     if facts.get("generation") != known["generation"]:
-        return ""
+        return
     if facts != known:
-        return f"{file}: damaged (it does not say what the record says)"
+        yield f"{file}: damaged (it does not say what the record says)"
+        return
     log = folder / (RECORD + "-wal")
-    settled = not (log.exists() and log.stat().st_size)
-    if digest and settled and read_file_facts(folder / RECORD).sha256 != digest:
-        return f"{folder / RECORD}: damaged (its bytes are not those that were written)"
-    return ""
+    if digest and not (log.exists() and log.stat().st_size):
+        yield from check_digest(folder / RECORD, digest)

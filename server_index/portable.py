@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.atomic import new_file
+from encoder.atomic import check_output_file, new_file
 from encoder.errors import PocketlensError, first_line, require_extra
 from encoder.space import EmbeddingSpace, require_same_space
 from server_index.faiss_index import Vectors
@@ -20,13 +20,14 @@ from server_index.writer import SEAL_AT, IndexWriter, check_items
 
 _CHUNK = 1 << 14
 _SPACE, _DIM = b"pocketlens.space", b"pocketlens.dim"
+_Advance = Callable[[int], None]
 _Rows = tuple[Vectors, list[Item], list[str]]
 
 
 def read_rows(index: Index) -> Iterator[_Rows]:
     """Yield vectors `[n, dim]`, items and encoder digests of all that lives, the oldest first."""
     for part in index.snapshot.parts:
-        alive = np.arange(len(part.keys)) if part.alive is None else np.flatnonzero(part.alive)
+        alive = part.living_rows()
         for first in range(0, len(alive), _CHUNK):
             rows = alive[first : first + _CHUNK]
             keys = part.keys[rows].tolist()
@@ -38,7 +39,27 @@ def read_rows(index: Index) -> Iterator[_Rows]:
             yield vectors, [known[key] for key in named], [encoders[key] for key in named]
 
 
-def export_parquet(index: Index, file: Path, advance: Callable[[int], None]) -> None:
+def check_export(file: Path, *, overwrite: bool) -> Callable[[Index, Path, _Advance], None]:
+    """Return what writes such a file, before any work is done.
+
+    Raises:
+        PocketlensError: when its suffix is neither's, or a file that is written must not be.
+    """
+    written = {".parquet": export_parquet, ".npy": export_numpy}.get(file.suffix.lower())
+    if written is None:
+        raise PocketlensError(f"{file}: vectors are written as .parquet or .npy")
+    check_output_file(file, overwrite=overwrite)
+    if written is export_numpy:
+        check_output_file(_name_items(file), overwrite=overwrite)
+    return written
+
+
+def _name_items(file: Path) -> Path:
+    """Return the file of the items that lies beside one of vectors."""
+    return file.with_suffix(".jsonl")
+
+
+def export_parquet(index: Index, file: Path, advance: _Advance) -> None:
     """Write columns id, path, metadata (JSON), encoder and vector; the space is in the schema."""
     require_extra("parquet", "writing Parquet")
     import pyarrow
@@ -61,11 +82,11 @@ def export_parquet(index: Index, file: Path, advance: Callable[[int], None]) -> 
             advance(len(items))
 
 
-def export_numpy(index: Index, file: Path, advance: Callable[[int], None]) -> None:
+def export_numpy(index: Index, file: Path, advance: _Advance) -> None:
     """Write vectors float32 `[n, dim]` to `.npy`, and a line of JSON an item to `.jsonl`."""
     with (
         new_file(file) as scratch,
-        new_file(file.with_suffix(".jsonl")) as lines,
+        new_file(_name_items(file)) as lines,
         lines.open("w", encoding="utf-8") as stream,
         scratch.open("wb") as rows,
     ):
@@ -79,9 +100,7 @@ def export_numpy(index: Index, file: Path, advance: Callable[[int], None]) -> No
             advance(len(items))
 
 
-def merge_index(
-    writer: IndexWriter, source: Index, *, replace: bool, advance: Callable[[int], None]
-) -> int:
+def merge_index(writer: IndexWriter, source: Index, *, replace: bool, advance: _Advance) -> int:
     """Add all that lives in another index of the same space and dimension; return how many.
 
     Raises:
@@ -96,9 +115,7 @@ def merge_index(
     return _add_rows(writer, read_rows(source), replace=replace, advance=advance)
 
 
-def import_parquet(
-    writer: IndexWriter, file: Path, *, replace: bool, advance: Callable[[int], None]
-) -> int:
+def import_parquet(writer: IndexWriter, file: Path, *, replace: bool, advance: _Advance) -> int:
     """Add what `export_parquet` wrote, or a file of such columns; return how many items.
 
     Raises:
@@ -129,7 +146,7 @@ def count_parquet(file: Path) -> int:
 
 
 def _add_rows(
-    writer: IndexWriter, rows: Iterator[_Rows], *, replace: bool, advance: Callable[[int], None]
+    writer: IndexWriter, rows: Iterator[_Rows], *, replace: bool, advance: _Advance
 ) -> int:
     added = 0
     for vectors, items, encoders in rows:

@@ -140,6 +140,16 @@ def is_index(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
+def require_index(folder: Path) -> None:
+    """Refuse a folder without a record.
+
+    Raises:
+        PocketlensError: naming it.
+    """
+    if not is_index(folder):
+        raise PocketlensError(f"{folder}: not an index folder (no {RECORD})")
+
+
 class Record:
     """Hold a connection to the record. Reads for everyone; changes for who holds the lock."""
 
@@ -150,8 +160,8 @@ class Record:
             PocketlensError: when there is no record, or it is damaged or none of ours.
         """
         self.file = folder / RECORD
-        if not create and not is_index(folder):
-            raise PocketlensError(f"{folder}: not an index folder (no {RECORD})")
+        if not create:
+            require_index(folder)
         with self._named():
             self._follows = True
             if create or write:
@@ -239,6 +249,12 @@ class Record:
         found = self.scan_keys("SELECT key FROM items WHERE died > ?", [since])
         found.sort()
         return found
+
+    def dead_recent_keys(self) -> NDArray[np.int64]:
+        """Return the keys of recent additions that died."""
+        return self.scan_keys(
+            "SELECT key FROM recent JOIN items USING (key) WHERE died IS NOT NULL", []
+        )
 
     def scan_keys(
         self, statement: str, values: Sequence[Any], seconds: float = math.inf
@@ -366,6 +382,23 @@ class Record:
     def count_living(self) -> int:
         """Return the number of items that live."""
         return int(self.select("SELECT count(*) FROM items WHERE died IS NULL")[0][0])
+
+    def count_recent(self) -> int:
+        """Return the number of additions in no segment, dead ones too."""
+        return int(self.select("SELECT count(*) FROM recent")[0][0])
+
+    def set_aside(self) -> list[str]:
+        """Return what was said of images that could not be used."""
+        return [row[0] for row in self.select("SELECT reason FROM set_aside ORDER BY reason")]
+
+    def name_encoders(self, first_key: int, last_key: int) -> list[str]:
+        """Return the digests of the encoders of the items from one key to another."""
+        rows = self.select(
+            "SELECT DISTINCT digest FROM items JOIN encoders ON encoder = number"
+            " WHERE key BETWEEN ? AND ? ORDER BY digest",
+            [first_key, last_key],
+        )
+        return [row[0] for row in rows]
 
     def recent(self, after: int, dim: int) -> tuple[list[int], list[str], Any]:
         """Return keys, ids and vectors `[n, dim]` of additions in no segment, from a key on."""

@@ -157,6 +157,23 @@ def _digest_edges(file: Path) -> str:
     return digest.hexdigest()
 
 
+def check_digest(file: Path, sha256: str) -> Iterator[str]:
+    """Read every byte of a file, and say what is wrong with it."""
+    try:
+        if read_file_facts(file).sha256 != sha256:
+            yield f"{file}: damaged (its bytes are not those that were written)"
+    except OSError as error:
+        yield f"{file}: missing or unreadable ({error.strerror})"
+
+
+def rows_of(held: Rows, keys: Rows) -> tuple[Rows, NDArray[np.bool_]]:
+    """Return the rows of keys among those held, ascending, and which of them are held."""
+    rows = np.searchsorted(held, keys)
+    inside = rows < len(held)
+    inside[inside] = held[rows[inside]] == keys[inside]
+    return rows, inside
+
+
 class Segment:
     """Hold an open segment: its vectors are searched, and its rows' keys and ids looked up."""
 
@@ -210,13 +227,6 @@ class Segment:
         start = self._ends.item(row - 1) if row else 0
         return self._ids[start : self._ends.item(row)].decode()
 
-    def rows_of(self, keys: Rows) -> tuple[Rows, NDArray[np.bool_]]:
-        """Return the rows of keys, and which of them are in this segment."""
-        rows = np.searchsorted(self.keys, keys)
-        inside = rows < len(self.keys)
-        inside[inside] = self.keys[rows[inside]] == keys[inside]
-        return rows, inside
-
     def _load(self, name: str) -> NDArray[Any]:
         file = self.place / name
         try:
@@ -244,11 +254,7 @@ def check_whole(folder: Path, facts: SegmentFacts) -> Iterator[str]:
     """Read every byte of a segment, and say what is wrong with which file."""
     place = name_folder(folder, facts.number)
     for name, known in facts.files.items():
-        try:
-            if read_file_facts(place / name) != known:
-                yield f"{place / name}: damaged (its bytes are not those that were written)"
-        except OSError as error:
-            yield f"{place / name}: missing or unreadable ({error.strerror})"
+        yield from check_digest(place / name, known.sha256)
     with contextlib.suppress(OSError):
         for extra in sorted({file.name for file in place.iterdir()} - set(facts.files)):
             yield f"{place / extra}: is not part of the segment"

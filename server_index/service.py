@@ -20,7 +20,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from encoder.errors import PocketlensError
 from encoder.memory import count_cores
-from server_index.contract import check_vectors, fit_vectors
+from server_index.contract import fit_vectors
 from server_index.filters import parse_filter
 from server_index.index import Index
 from server_index.items import Item
@@ -240,11 +240,10 @@ def _add_routes(app: FastAPI, settings: ServiceSettings) -> None:
         _require_space(index, request.space)
         with _as_problem(422):
             vector = fit_vectors(read_vector(request.vector), index.space, index.state.dim)
-            check_vectors(vector, index.state.dim)
             where = parse_filter(request.filter) if request.filter is not None else None
-        service.metrics.pending.set(service.gate.pending + 1)
         generation = index.snapshot.generation
-        (hits,) = await service.gate.run(lambda: index.search(vector, request.k, where=where))
+        with service.metrics.pending.track_inprogress():
+            (hits,) = await service.gate.run(lambda: index.search(vector, request.k, where=where))
         answers = [
             {"id": hit.item.id, "score": hit.score, "metadata": dict(hit.item.metadata)}
             for hit in hits
@@ -276,26 +275,18 @@ def _add_routes(app: FastAPI, settings: ServiceSettings) -> None:
                 fit_vectors(read_vector(item.vector), service.index.space, dim)
                 for item in request.items
             ]
-            for row in rows:
-                check_vectors(row, dim)
         items = [Item(item.id, item.path, item.metadata) for item in request.items]
 
-        def change() -> None:
+        def change() -> int:
             writer.add(np.concatenate(rows), items, request.encoder, replace=request.replace)
+            return len(items)
 
-        return await _change(service, change, len(items))
+        return await _change(service, change)
 
     @app.post("/v1/items/delete", responses=changed)
     async def delete(request: DeleteRequest, service: _Running, writer: _Writing) -> ChangeResponse:
         """Delete items; they are found no more when this answers."""
-        gone = 0
-
-        def change() -> None:
-            nonlocal gone
-            gone = writer.delete(request.ids)
-
-        answer = await _change(service, change, 0)
-        return answer.model_copy(update={"count": gone})
+        return await _change(service, lambda: writer.delete(request.ids))
 
     @app.get("/healthz", responses=_tell(503))
     async def health(service: _Running) -> dict[str, str]:
@@ -305,17 +296,19 @@ def _add_routes(app: FastAPI, settings: ServiceSettings) -> None:
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics(service: _Running) -> PlainTextResponse:
         """Give the figures that Prometheus collects."""
-        service.metrics.pending.set(service.gate.pending)
         return PlainTextResponse(service.metrics.write(), media_type="text/plain; version=0.0.4")
 
 
-async def _change(service: _Service, change: Callable[[], None], count: int) -> ChangeResponse:
-    def run() -> None:
-        change()
+async def _change(service: _Service, change: Callable[[], int]) -> ChangeResponse:
+    """Make a change, serve the generation that it made, and say how many items it concerned."""
+
+    def run() -> int:
+        count = change()
         service.refresh()
+        return count
 
     with _as_problem(409):
-        await service.changing.run(run)
+        count = await service.changing.run(run)
     return ChangeResponse(count=count, generation=service.index.snapshot.generation)
 
 

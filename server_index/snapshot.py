@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server_index.faiss_index import Rows, SearchEffort, Vectors
-from server_index.segment import Segment
+from server_index.segment import Segment, rows_of
 
 Allowed = NDArray[np.bool_]
 # So few deleted rows are searched for with the others and dropped: a selector slows exact search.
@@ -53,11 +53,13 @@ class Part:
         """Return the id of a row."""
         return self.segment.id_of(row) if self.segment else self.ids[row]
 
+    def living_rows(self) -> Rows:
+        """Return the rows that still live."""
+        return np.arange(len(self.keys)) if self.alive is None else np.flatnonzero(self.alive)
+
     def without(self, keys: Rows) -> "Part":
         """Return the part with those of its rows dead that have one of these keys."""
-        rows = np.searchsorted(self.keys, keys)
-        inside = rows < len(self.keys)
-        inside[inside] = self.keys[rows[inside]] == keys[inside]
+        rows, inside = rows_of(self.keys, keys)
         if not inside.any():
             return self
         alive = np.ones(len(self.keys), bool) if self.alive is None else self.alive.copy()
@@ -81,9 +83,7 @@ class Part:
     def allow(self, keys: Rows) -> Allowed:
         """Return which rows live and have one of these keys, in ascending order."""
         allowed = np.zeros(len(self.keys), bool)
-        rows = np.searchsorted(self.keys, keys)
-        inside = rows < len(self.keys)
-        inside[inside] = self.keys[rows[inside]] == keys[inside]
+        rows, inside = rows_of(self.keys, keys)
         allowed[rows[inside]] = True
         return allowed if self.alive is None else allowed & self.alive
 
@@ -205,11 +205,7 @@ def _look(
         short = np.flatnonzero(scores[:, min(count, left) - 1] == -np.inf)
         if len(short):
             every = _find_all(part, queries[short], count, allowed)
-            exact = _score(part, queries[short], every)
-            order = np.lexsort((every, -exact), axis=1)[:, : scores.shape[1]]
-            line = np.arange(len(short))[:, None]
-            scores[short, : order.shape[1]] = exact[line, order]
-            rows[short, : order.shape[1]] = every[line, order]
+            _put_best(scores, rows, short, _score(part, queries[short], every), every)
     return scores, rows
 
 
@@ -260,8 +256,7 @@ def _settle_ties(
     tied = np.flatnonzero((close & np.isfinite(scores[:, 1:])).any(axis=1))
     if not len(tied):
         return
-    asked, width = queries[tied], rows.shape[1]
-    wanted = width
+    asked, wanted = queries[tied], rows.shape[1]
     while True:
         found = _find(part, asked, wanted, SearchEffort(), allowed)[1]
         exact = _score(part, asked, found)
@@ -275,10 +270,15 @@ def _settle_ties(
             exact = _score(part, asked, found)
             break
         wanted = count + (wanted - count) * 8
-    order = np.lexsort((found, -exact), axis=1)[:, :width]
-    line = np.arange(len(tied))[:, None]
-    scores[tied, : order.shape[1]] = exact[line, order]
-    rows[tied, : order.shape[1]] = found[line, order]
+    _put_best(scores, rows, tied, exact, found)
+
+
+def _put_best(scores: Vectors, rows: Rows, at: Rows, exact: Vectors, found: Rows) -> None:
+    """Put the best of other rows in the place of the answers to some queries, the older first."""
+    order = np.lexsort((found, -exact), axis=1)[:, : scores.shape[1]]
+    line = np.arange(len(at))[:, None]
+    scores[at, : order.shape[1]] = exact[line, order]
+    rows[at, : order.shape[1]] = found[line, order]
 
 
 def _find_all(part: Part, queries: Vectors, count: int, allowed: Allowed | None) -> Rows:
@@ -289,7 +289,7 @@ def _find_all(part: Part, queries: Vectors, count: int, allowed: Allowed | None)
         found = [_find_all(part, queries[at : at + most], count, allowed) for at in split]
         return np.concatenate(found)
     chosen = part.alive if allowed is None else allowed
-    rows: Rows = np.arange(len(part.keys)) if chosen is None else np.flatnonzero(chosen)
+    rows = part.living_rows() if allowed is None else np.flatnonzero(allowed)
     if len(rows) <= count + _SPARE:
         return np.broadcast_to(rows, (len(queries), len(rows)))
     scores = np.empty((len(queries), len(rows)), np.float32)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from server_index.choose import RESCORES
-from server_index.faiss_index import Kind, SearchEffort, Vectors
+from server_index.faiss_index import Kind, SearchEffort, Vectors, on_one_thread
 from server_index.snapshot import Snapshot
 
 # Answers of which the share found is measured.
@@ -119,7 +119,7 @@ def _draw(snapshot: Snapshot, generator: np.random.Generator) -> Vectors:
     sizes = [len(part.keys) - part.dead for part in snapshot.parts]
     drawn = []
     for part, size in zip(snapshot.parts, sizes, strict=True):
-        alive = np.arange(len(part.keys)) if part.alive is None else np.flatnonzero(part.alive)
+        alive = part.living_rows()
         count = max(1, round(_QUERIES * size / sum(sizes))) if size else 0
         rows = np.sort(generator.choice(alive, count)) if count else alive[:0]
         drawn.append(part.vectors[rows].astype(np.float32))
@@ -145,16 +145,10 @@ def _find_exactly(snapshot: Snapshot, queries: Vectors) -> Vectors:
 
 def _time(snapshot: Snapshot, queries: Vectors) -> list[float]:
     """Return milliseconds a query, one at a time on one thread."""
-    import faiss
-
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        times = []
+    times = []
+    with on_one_thread():
         for query in queries:
             started = time.perf_counter()
             snapshot.search(query[None], AT)
             times.append(1000 * (time.perf_counter() - started))
-    finally:
-        faiss.omp_set_num_threads(threads)
     return times

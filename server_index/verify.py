@@ -10,8 +10,8 @@ from encoder.errors import PocketlensError
 from server_index.contract import check_vectors
 from server_index.faiss_index import Rows, Vectors
 from server_index.manifest import check_manifest
-from server_index.record import RECORD, Record, State, is_index
-from server_index.segment import Segment, check_whole, read_file_facts
+from server_index.record import Record, State, require_index
+from server_index.segment import Segment, check_digest, check_whole
 
 _CHUNK = 1 << 14
 
@@ -22,8 +22,7 @@ def verify(folder: Path) -> list[str]:
     Raises:
         PocketlensError: when there is no index to check.
     """
-    if not is_index(folder):
-        raise PocketlensError(f"{folder}: not an index folder (no {RECORD})")
+    require_index(folder)
     try:
         # One committed state, whatever a writer does meanwhile.
         with Record(folder) as record, record.view():
@@ -37,17 +36,15 @@ def _check(folder: Path, record: Record) -> Iterator[str]:
         if finding != "ok":
             yield f"{record.file}: damaged ({finding.splitlines()[0]})"
     state = record.state()
-    wrong = check_manifest(folder, record)
-    if wrong:
-        yield wrong
+    yield from check_manifest(folder, record)
     if state.quantiser:
-        yield from _check_quantiser(folder / state.quantiser, state.quantiser_sha256)
-    counted, known = 0, list[Rows]()
+        yield from check_digest(folder / state.quantiser, state.quantiser_sha256)
+    whole, known = True, list[Rows]()
     for facts in record.segments():
         broken = list(check_whole(folder, facts))
         yield from broken
         if broken:
-            counted = -1
+            whole = False
         else:
             segment = Segment(folder, facts, state.dim)
             known.append(segment.keys)
@@ -58,20 +55,12 @@ def _check(folder: Path, record: Record) -> Iterator[str]:
     held = np.unique(together)
     if len(held) < len(together):
         yield f"{record.file}: {len(together) - len(held)} items lie in two places"
-    if not counted:
+    if whole:
         living = record.scan_keys("SELECT key FROM items WHERE died IS NULL", [])
         missing = np.setdiff1d(living, held)
         if len(missing):
             (item,) = record.items(missing[:1].tolist()).values()
             yield f"{record.file}: {len(missing)} items have no vector ({item.id!r})"
-
-
-def _check_quantiser(file: Path, sha256: str) -> Iterator[str]:
-    try:
-        if read_file_facts(file).sha256 != sha256:
-            yield f"{file}: damaged (its bytes are not those that were written)"
-    except OSError as error:
-        yield f"{file}: missing or unreadable ({error.strerror})"
 
 
 def _check_segment(segment: Segment, state: State, record: Record) -> Iterator[str]:

@@ -25,29 +25,34 @@ from server_index.faiss_index import Kind, Rows, SearchEffort, Vectors
 from server_index.items import Item, check_item
 from server_index.lock import hold_lock
 from server_index.manifest import write_manifest
-from server_index.record import Record, State, create_record
+from server_index.record import Record, State, create_record, require_index
 from server_index.segment import (
     SEGMENTS,
-    Segment,
     SegmentFacts,
     SegmentWriter,
     name_folder,
     read_file_facts,
+)
+from server_index.snapshot import Part
+from server_index.stored import (
+    CHUNK,
+    Chunks,
+    draw_vectors,
+    living_keys,
+    open_parts,
+    read_chunks,
 )
 
 # Additions in the record before they become a segment.
 SEAL_AT = 8192
 # Segments up to so large are merged once there are so many of them.
 _SMALL, _MOST_SMALL = 1 << 17, 8
-# Vectors read and added at a time.
-_CHUNK = 1 << 14
 # Bytes of one segment of vectors as they are: what FAISS writes at once.
 _SEGMENT_BYTES = 2 << 30
 # Before it is known how little is enough.
 THOROUGH = SearchEffort(probes=128, graph_candidates=512, rescore=16)
 _LOG = logging.getLogger("pocketlens.index")
 _QUANTISER = "quantisers/{:04d}.faiss"
-_Source = Iterator[tuple[Rows, list[str], Vectors]]
 
 
 def create_index(
@@ -66,7 +71,7 @@ def create_index(
     kind, dim = kind or Kind("Flat"), dim or space.dim
     if not 1 <= dim <= space.dim:
         raise PocketlensError(f"--dim {dim}: the space has {space.dim} dimensions")
-    if not _is_trained(faiss_index.make_index(kind, dim)):
+    if not faiss_index.make_index(kind, dim).is_trained:
         raise PocketlensError(
             f"an index of kind {kind.spec} must learn from vectors: compact to it"
         )
@@ -88,13 +93,13 @@ class IndexWriter:
         """
         self.folder = folder
         self._turn = threading.RLock()
-        # So that a folder that is none of ours is not given a lock file.
-        Record(folder).close()
+        # A folder that is none of ours is not given a lock file.
+        require_index(folder)
         with contextlib.ExitStack() as opened:
             opened.enter_context(hold_lock(folder))
             self._record = opened.enter_context(Record(folder, write=True))
             self.state = self._record.state()
-            self._recent, self._seal_at = self._count_recent(), SEAL_AT
+            self._recent, self._seal_at = self._record.count_recent(), SEAL_AT
             self._sweep()
             self._opened = opened.pop_all()
 
@@ -154,9 +159,9 @@ class IndexWriter:
             first, ids = self.state.next_key, [item.id for item in items]
             source = self._in_chunks(first, ids, vectors)
             # FAISS and the digests leave this thread free to record the items.
-            writing = beside.submit(
-                self._write, self.state.kind, self.state.next_segment, source, len(items), [encoder]
-            )
+            state = self.state
+            place = state.kind, state.quantiser, state.next_segment
+            writing = beside.submit(self._write, *place, source, len(items), [encoder])
             try:
                 with self._commit(items, encoder, replace=False):
                     segment = writing.result()
@@ -253,7 +258,7 @@ class IndexWriter:
     def sample(self, count: int, seed: int = 0) -> Vectors:
         """Return vectors of the index `[n, dim]`, drawn at random, each at most once."""
         with self._turn:
-            return self._draw(self._open_segments(self._record.segments()), count, seed)
+            return draw_vectors(self._open_parts(self._record.segments()), count, seed)
 
     # Commits.
 
@@ -300,9 +305,6 @@ class IndexWriter:
         statement = "UPDATE items SET died = ? WHERE key = ?"
         return self._record.run_many(statement, [(self.state.generation, key) for key in keys])
 
-    def _count_recent(self) -> int:
-        return int(self._record.select("SELECT count(*) FROM recent")[0][0])
-
     # Segments.
 
     def _replace_segments(
@@ -316,15 +318,13 @@ class IndexWriter:
         advance: Callable[[int], None] = lambda count: None,
     ) -> None:
         """Write what lives of these segments and of the recent additions as new segments."""
-        if quantiser is None:
-            quantiser = self.state.quantiser, self.state.quantiser_sha256
-        opened = self._open_segments(old)
-        keys = self._living_keys(opened)
+        trained, digest = quantiser or (self.state.quantiser, self.state.quantiser_sha256)
+        parts = self._open_parts(old)
         number, new = self.state.next_segment, []
-        for some in self._divide(keys, kind):
-            source = self._read(opened, some, advance)
-            encoders = self._name_encoders(some)
-            new.append(self._write(kind, number, source, len(some), encoders, quantiser[0]))
+        for some in self._divide(living_keys(parts), kind):
+            source = read_chunks(parts, some, advance)
+            encoders = self._record.name_encoders(int(some[0]), int(some[-1]))
+            new.append(self._write(kind, trained, number, source, len(some), encoders))
             number += 1
         with self._change():
             for segment in new:
@@ -338,8 +338,8 @@ class IndexWriter:
             self._set_state(
                 kind=kind,
                 effort=effort or self.state.effort,
-                quantiser=quantiser[0],
-                quantiser_sha256=quantiser[1],
+                quantiser=trained,
+                quantiser_sha256=digest,
                 next_segment=number,
             )
         self._recent = 0
@@ -358,13 +358,12 @@ class IndexWriter:
     def _write(
         self,
         kind: Kind,
+        quantiser: str,
         number: int,
-        source: _Source,
+        source: Chunks,
         count: int,
         encoders: Sequence[str],
-        quantiser: str | None = None,
     ) -> SegmentFacts:
-        quantiser = self.state.quantiser if quantiser is None else quantiser
         empty = (
             faiss_index.read(kind, self.folder / quantiser, mapped=False)
             if quantiser
@@ -379,60 +378,18 @@ class IndexWriter:
             writer.give_up()
             raise
 
-    def _in_chunks(self, first: int, ids: list[str], vectors: Vectors) -> _Source:
-        for start in range(0, len(ids), _CHUNK):
-            stop = min(start + _CHUNK, len(ids))
+    def _in_chunks(self, first: int, ids: list[str], vectors: Vectors) -> Chunks:
+        for start in range(0, len(ids), CHUNK):
+            stop = min(start + CHUNK, len(ids))
             yield np.arange(first + start, first + stop), ids[start:stop], vectors[start:stop]
 
-    def _read(
-        self, opened: Sequence[Segment], keys: Rows, advance: Callable[[int], None]
-    ) -> _Source:
-        """Read vectors by key, ascending, from segments and recent additions."""
-        recent_keys, recent_ids, recent = self._record.recent(0, self.state.dim)
-        known = np.array(recent_keys, np.int64)
-        for start in range(0, len(keys), _CHUNK):
-            some = keys[start : start + _CHUNK]
-            vectors = np.empty((len(some), self.state.dim), np.float32)
-            ids = [""] * len(some)
-            for segment in opened:
-                rows, inside = segment.rows_of(some)
-                vectors[inside] = segment.vectors[rows[inside]]
-                for place, row in zip(np.flatnonzero(inside), rows[inside], strict=True):
-                    ids[place] = segment.id_of(int(row))
-            rows = np.searchsorted(known, some)
-            for at, row in enumerate(rows.tolist()):
-                if row < len(known) and known[row] == some[at]:
-                    vectors[at], ids[at] = recent[row], recent_ids[row]
-            advance(len(some))
-            yield some, ids, vectors
-
-    def _open_segments(self, facts: Sequence[SegmentFacts]) -> list[Segment]:
-        return [Segment(self.folder, segment, self.state.dim) for segment in facts]
-
-    def _living_keys(self, opened: Sequence[Segment]) -> Rows:
-        """Return the keys, ascending, of what lives in these segments and of recent additions."""
-        recent = self._record.scan_keys(
-            "SELECT key FROM recent JOIN items USING (key) WHERE died IS NULL", []
-        )
-        if not opened:
-            return np.sort(recent)
-        kept = np.concatenate([part.keys for part in opened])
-        dead = self._record.dead_keys(0)
-        return np.sort(np.concatenate([kept[~np.isin(kept, dead)], recent]))
-
-    def _name_encoders(self, keys: Rows) -> list[str]:
-        """Return the digests of the encoders of these items."""
-        rows = self._record.select(
-            "SELECT DISTINCT digest FROM items JOIN encoders ON encoder = number"
-            " WHERE key BETWEEN ? AND ? ORDER BY digest",
-            [int(keys[0]), int(keys[-1])],
-        )
-        return [row[0] for row in rows]
+    def _open_parts(self, segments: Sequence[SegmentFacts]) -> list[Part]:
+        return open_parts(self.folder, self._record, self.state.dim, segments)
 
     def _train(self, kind: Kind, draw: Callable[[], Vectors]) -> tuple[str, str]:
         """Train an empty index where it must; return the file it was written to, and its digest."""
         empty = faiss_index.make_index(kind, self.state.dim)
-        if _is_trained(empty):
+        if empty.is_trained:
             return "", ""
         faiss_index.train(empty, kind, draw())
         name = _QUANTISER.format(self.state.next_segment)
@@ -441,14 +398,6 @@ class IndexWriter:
         with new_file(file) as scratch:
             faiss_index.write(empty, kind, scratch)
         return name, read_file_facts(file).sha256
-
-    def _draw(self, opened: Sequence[Segment], count: int, seed: int) -> Vectors:
-        keys = self._living_keys(opened)
-        if len(keys) > count:
-            drawn = np.random.default_rng(seed).choice(len(keys), count, replace=False)
-            keys = keys[np.sort(drawn)]
-        chunks = [vectors for _, _, vectors in self._read(opened, keys, lambda done: None)]
-        return np.concatenate([np.empty((0, self.state.dim), np.float32), *chunks])
 
     def _sweep(self) -> None:
         """Remove what a killed writer left, and what no segment is made with any more."""
@@ -471,7 +420,3 @@ def check_items(items: Sequence[Item], count: int) -> None:
         if item.id in seen:
             raise PocketlensError(f"id {item.id[:80]!r} comes twice; every item needs its own")
         seen.add(item.id)
-
-
-def _is_trained(index: Any) -> bool:
-    return bool(index.is_trained)

@@ -299,6 +299,8 @@ def test_a_prefix_of_the_space_is_an_index_of_fewer_dimensions(tmp_path: Path) -
     assert ids_of(index, vectors[4], 5) == ids_of(index, prefix[4], 5)
     with pytest.raises(PocketlensError, match=r"\[n, 8\]"):
         index.search(vectors[:, :4], 1)
+    with pytest.raises(PocketlensError, match="unit length"):
+        index.search(2 * vectors, 1)
     with pytest.raises(PocketlensError, match="16 dimensions"):
         create_index(tmp_path / "b", SPACE, dim=17)
 
