@@ -36,12 +36,11 @@ def check_item(item: Item) -> None:
     """
     if not item.id or len(item.id) > LONGEST_ID:
         raise PocketlensError(f"id {item.id[:40]!r}: must have 1 to {LONGEST_ID} characters")
-    try:
-        for text in (item.id, item.path):
-            if not text.isascii():
-                text.encode()
-    except UnicodeEncodeError:
-        raise PocketlensError(f"id {item.id[:40]!r}: id or path is not valid text") from None
+    if not (item.id.isascii() and item.path.isascii()):
+        try:
+            f"{item.id}{item.path}".encode()
+        except UnicodeEncodeError:
+            raise PocketlensError(f"id {item.id[:40]!r}: id or path is not valid text") from None
     if "\0" in item.id:
         raise PocketlensError(f"id {item.id[:40]!r}: holds a zero byte")
     for name, value in item.metadata.items():

@@ -6,6 +6,7 @@ lives. A commit begins a new generation; an item that died says in which.
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import sqlite3
@@ -13,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from server_index.faiss_index import Kind, SearchEffort
 from server_index.items import Item, encode_metadata
 from server_index.segment import SegmentFacts
 
+T = TypeVar("T")
 FORMAT = 1
 RECORD = "index.sqlite"
 # Below the number of variables that any build of SQLite allows.
@@ -35,7 +37,8 @@ _BUSY_SECONDS = 30.0
 _CACHE_KIB = 128 << 10
 # Of SQLite's machine, between looks at the clock: a fraction of a millisecond.
 _STEPS_BETWEEN_LOOKS = 10_000
-_SCHEMA = """
+_LIVING = "CREATE UNIQUE INDEX living ON items (id) WHERE died IS NULL"
+_SCHEMA = f"""
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE encoders (
     number INTEGER PRIMARY KEY,
@@ -54,7 +57,7 @@ CREATE TABLE items (
     sha256 TEXT NOT NULL,
     metadata TEXT NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX living ON items (id) WHERE died IS NULL;
+{_LIVING};
 CREATE INDEX dead ON items (died) WHERE died IS NOT NULL;
 CREATE TABLE set_aside (reason TEXT PRIMARY KEY) STRICT;
 CREATE TABLE recent (key INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT;
@@ -290,11 +293,7 @@ class Record:
             PocketlensError: when the facts are damaged or of another format.
         """
         rows = self.select("SELECT value FROM facts WHERE name = 'state'")
-        try:
-            value = dict(json.loads(rows[0][0]))
-        except (IndexError, TypeError, ValueError) as error:
-            raise PocketlensError(f"{self.file}: its facts are damaged ({error!r})") from None
-        return State.from_json(value, self.file)
+        return State.from_json(self._read_json(rows[0][0] if rows else ""), self.file)
 
     def put_state(self, state: State) -> None:
         """Write what the folder is from now on."""
@@ -304,7 +303,7 @@ class Record:
         """Return the facts of every segment, by number."""
         try:
             return [
-                SegmentFacts.from_json(number, json.loads(facts))
+                SegmentFacts.from_json(number, self._read_json(facts))
                 for number, facts in self.select("SELECT * FROM segments ORDER BY number")
             ]
         except (KeyError, TypeError, ValueError) as error:
@@ -325,26 +324,26 @@ class Record:
         """Return the digest of each encoder, by its number."""
         return dict(self.select("SELECT number, digest FROM encoders ORDER BY number"))
 
-    def insert_items(self, first_key: int, items: Iterable[Item], encoder: int) -> None:
+    def insert_items(self, first_key: int, items: Sequence[Item], encoder: int) -> None:
         """Record items under consecutive keys.
 
         Raises:
             sqlite3.IntegrityError: when an id lives already.
         """
-        rows = (
-            (
-                key,
-                item.id,
-                encoder,
-                item.path,
-                item.size,
-                item.mtime_ns,
-                item.sha256,
-                encode_metadata(item),
-            )
-            for key, item in enumerate(items, first_key)
-        )
-        self.run_many("INSERT INTO items VALUES (?, ?, NULL, ?, ?, ?, ?, ?, ?)", rows)
+        # Sorting all ids once costs less than finding the place of each among the others.
+        anew = len(items) > first_key // 2
+        if anew:
+            self.run("DROP INDEX IF EXISTS living")
+        keys = itertools.count(first_key)
+        for some in _parts(items, VALUES_A_QUERY // 8):
+            values: list[Any] = []
+            for item in some:
+                values += (next(keys), item.id, encoder, item.path, item.size, item.mtime_ns)
+                values += (item.sha256, encode_metadata(item))
+            rows = ",".join(["(?, ?, NULL, ?, ?, ?, ?, ?, ?)"] * len(some))
+            self.run(f"INSERT INTO items VALUES {rows}", values)
+        if anew:
+            self.run(_LIVING)
 
     def items(self, keys: Sequence[int]) -> dict[int, Item]:
         """Return the items of those keys that are still recorded."""
@@ -356,7 +355,8 @@ class Record:
                 some,
             )
             for key, name, path, metadata, size, mtime_ns, sha256 in rows:
-                found[key] = Item(name, path, json.loads(metadata), size, mtime_ns, sha256)
+                said = self._read_json(metadata)
+                found[key] = Item(name, path, said, size, mtime_ns, sha256)
         return found
 
     def encoders_of(self, keys: Sequence[int]) -> dict[int, str]:
@@ -412,6 +412,12 @@ class Record:
         vectors = np.frombuffer(joined, "<f4").reshape(-1, dim)
         return [row[0] for row in rows], [row[1] for row in rows], vectors
 
+    def _read_json(self, text: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise PocketlensError(f"{self.file}: its facts are damaged ({error!r})") from None
+
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
         """Say in one line what SQLite says of the file."""
@@ -458,8 +464,8 @@ def _connect_by_uri(file: Path, option: str) -> sqlite3.Connection:
     )
 
 
-def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    return (values[at : at + VALUES_A_QUERY] for at in range(0, len(values), VALUES_A_QUERY))
+def _parts(values: Sequence[T], size: int = VALUES_A_QUERY) -> Iterator[Sequence[T]]:
+    return (values[at : at + size] for at in range(0, len(values), size))
 
 
 def _marks(values: Sequence[Any]) -> str:

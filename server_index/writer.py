@@ -9,10 +9,11 @@ import logging
 import shutil
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -152,17 +153,17 @@ class IndexWriter:
     def add_segment(self, vectors: Vectors, items: Sequence[Item], encoder: str) -> None:
         """Add many vectors at once, as a segment of their own; otherwise as `add`."""
         check_vectors(vectors, self.state.dim)
-        check_items(items, len(vectors))
-        if not items:
-            return
+        if not len(vectors) == len(items) > 0:
+            return check_items(items, len(vectors))
         with self._turn, ThreadPoolExecutor(1) as beside:
             first, ids = self.state.next_key, [item.id for item in items]
             source = self._in_chunks(first, ids, vectors)
-            # FAISS and the digests leave this thread free to record the items.
+            # FAISS, the disk and the digests leave this thread free to check and record the items.
             state = self.state
             place = state.kind, state.quantiser, state.next_segment
             writing = beside.submit(self._write, *place, source, len(items), [encoder])
             try:
+                check_items(items, len(vectors))
                 with self._commit(items, encoder, replace=False):
                     segment = writing.result()
                     self._record.put_segment(segment)
@@ -272,30 +273,28 @@ class IndexWriter:
                 yield
         except BaseException:
             self.state = before
+            # An interruption may have come after the commit.
+            with contextlib.suppress(PocketlensError):
+                self.state = self._record.state()
             raise
 
     @contextlib.contextmanager
     def _commit(self, items: Sequence[Item], encoder: str, *, replace: bool) -> Iterator[int]:
         """Commit new items together with what the block adds; yield the first one's key."""
-        with self._change():
-            if replace:
-                self._end(list(self._record.living([item.id for item in items]).values()))
-            first = self.state.next_key
-            number = self._record.number_encoder(encoder, self.state.space.id)
-            try:
+        try:
+            with self._change():
+                if replace:
+                    self._end(list(self._record.living([item.id for item in items]).values()))
+                first = self.state.next_key
+                number = self._record.number_encoder(encoder, self.state.space.id)
                 self._record.insert_items(first, items, number)
-            except sqlite3.IntegrityError:
-                # Of those just recorded one lives already: only what came before counts.
-                self._refuse_known(items, first)
-            self._set_state(next_key=first + len(items))
-            yield first
-
-    def _refuse_known(self, items: Sequence[Item], first: int) -> NoReturn:
-        known = self._record.living([item.id for item in items])
-        there = sorted(name for name, key in known.items() if key < first)
-        raise PocketlensError(
-            f"id {there[0]!r} is in the index already; replace it, or give it another id"
-        ) from None
+                self._set_state(next_key=first + len(items))
+                yield first
+        except sqlite3.IntegrityError:
+            there = min(self._record.living([item.id for item in items]))
+            raise PocketlensError(
+                f"id {there!r} is in the index already; replace it, or give it another id"
+            ) from None
 
     def _set_state(self, **changes: Any) -> None:
         self.state = dataclasses.replace(self.state, **changes)
@@ -414,9 +413,8 @@ def check_items(items: Sequence[Item], count: int) -> None:
     """Refuse items that are not sound, not as many as vectors, or not all of different ids."""
     if len(items) != count:
         raise PocketlensError(f"{count} vectors came with {len(items)} items")
-    seen: set[str] = set()
     for item in items:
         check_item(item)
-        if item.id in seen:
-            raise PocketlensError(f"id {item.id[:80]!r} comes twice; every item needs its own")
-        seen.add(item.id)
+    if len({item.id for item in items}) < len(items):
+        (twice, _), *_ = Counter(item.id for item in items).most_common(1)
+        raise PocketlensError(f"id {twice[:80]!r} comes twice; every item needs its own")
