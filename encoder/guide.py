@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
+from torch import Tensor
 
 from encoder.atomic import write_bytes
+from encoder.classed_images import ClassedImages
+from encoder.companion import Begun, Companion, LearntBatch
 from encoder.datasets.table import ImageTable
 from encoder.errors import PocketlensError
 from encoder.json_files import read_format
+from encoder.losses.guided import guidance_loss
 from encoder.optimisation import check_positive
 
 FORMAT = 1
@@ -43,6 +48,24 @@ class Guide:
     def describe(self) -> dict[str, str | float]:
         """Return what an artefact keeps of its guide."""
         return {"vectors": self.digest, "weight": self.weight, "temperature": self.temperature}
+
+    def as_companion(self, training: ImageTable) -> Companion:
+        """Return what guides the training of a teacher on these images.
+
+        Raises:
+            PocketlensError: when the master was trained on other images, labels or classes.
+        """
+        check_guide(self, training)
+        return Companion({"guide": self.describe()}, self._begin)
+
+    def _begin(self, chosen: ClassedImages, dim: int) -> Begun:
+        self.check_covers(chosen.positions)
+        return Begun(self._guide)
+
+    def _guide(self, batch: LearntBatch) -> tuple[Tensor, dict[str, float]]:
+        master = torch.from_numpy(self.take(batch.positions)).to(batch.embeddings.device)
+        apart = guidance_loss(batch.embeddings, master, self.temperature)
+        return self.weight * apart, {"guidance": float(apart.detach())}
 
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors `[n, dim]` of training images, which all have one."""

@@ -33,13 +33,15 @@ def start_projection(
     preprocess: Preprocess,
     files: Sequence[Source],
     targets: NDArray[np.int64],
+    aim: NDArray[np.float32] | None = None,
 ) -> Tensor | None:
     """Set the projection to the files' principal directions; return their classes' mean vectors.
 
-    `targets` are class numbers from 0. The mean vectors `[classes, dim]` are of unit length. The
-    projection keeps the size of its weights, so that a learning rate means what it did. None, and
-    nothing changed but a bias of zero, where the images are no more than the dimensions or a class
-    has no readable one.
+    `targets` are class numbers from 0. With an `aim`, vectors `[n, up to dim]` of the files, the
+    directions are turned so that what they give is nearest to these. The mean vectors
+    `[classes, dim]` are of unit length. The projection keeps the size of its weights, so that a
+    learning rate means what it did. None, and nothing changed but a bias of zero, where the images
+    are no more than the dimensions or a class has no readable one.
     """
     weight, bias = model.projection.weight, model.projection.bias
     with torch.no_grad():
@@ -54,6 +56,9 @@ def start_projection(
     if len(found.vectors) <= dim or len(np.unique(present)) <= targets.max():
         return None
     directions, offset = whiten(gather_moments([found.vectors], width), dim, _WHITENING, SHRINKAGE)
+    if aim is not None:
+        turn = find_turn(found.vectors @ directions.T + offset, aim[found.positions])
+        directions, offset = turn @ directions, turn @ offset
     scale = float(weight.detach().std()) / float(directions.std())
     with torch.no_grad():
         weight.copy_(torch.from_numpy(scale * directions))
@@ -62,6 +67,20 @@ def start_projection(
         sums = torch.zeros(int(targets.max()) + 1, dim).to(vectors)
         sums.index_add_(0, torch.from_numpy(present).to(vectors.device), vectors)
     return functional.normalize(sums, dim=1)
+
+
+def find_turn(vectors: NDArray[np.float32], aim: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the rotation `[dim, dim]` that brings vectors `[n, dim]` nearest to an aim.
+
+    Orthogonal Procrustes (Schönemann, 1966) on unit vectors. An aim `[n, fewer]` is of the first
+    components.
+    """
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    wanted = np.zeros_like(unit)
+    wanted[:, : aim.shape[1]] = aim
+    left, _, right = np.linalg.svd(wanted.T.astype(np.float64) @ unit)
+    turn: NDArray[np.float32] = (left @ right).astype(np.float32)
+    return turn
 
 
 def start_proxies(loss: nn.Module, means: Tensor) -> None:

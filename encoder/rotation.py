@@ -50,6 +50,17 @@ def share_kept(vectors: Vectors, dims: Iterable[int]) -> dict[int, float]:
     return {dim: float(np.square(vectors[:, :dim]).sum(axis=1).mean()) for dim in dims}
 
 
+def turn_model(model: EmbeddingModel, rotation: NDArray[np.float32]) -> EmbeddingModel:
+    """Return a copy of a model whose vectors are turned."""
+    turned = copy.deepcopy(model)
+    turn = torch.from_numpy(rotation)
+    with torch.no_grad():
+        turned.projection.weight.copy_(turn @ turned.projection.weight)
+        if turned.projection.bias is not None:
+            turned.projection.bias.copy_(turn @ turned.projection.bias)
+    return turned
+
+
 def rotate_checkpoint(
     checkpoint: Checkpoint,
     rotation: NDArray[np.float32],
@@ -65,12 +76,7 @@ def rotate_checkpoint(
     The vectors of an image and of its teacher turn alike, so a student's alignment is as before,
     but names the encoder that it was measured with: it is left out.
     """
-    model = copy.deepcopy(checkpoint.model)
-    turn = torch.from_numpy(rotation)
-    with torch.no_grad():
-        model.projection.weight.copy_(turn @ model.projection.weight)
-        if model.projection.bias is not None:
-            model.projection.bias.copy_(turn @ model.projection.bias)
+    model = turn_model(checkpoint.model, rotation)
     if space is None:
         space = _mint(model, checkpoint.space.id, rotation)
     origin = {"encoder": checkpoint.encoder, "space": checkpoint.space.id, "data": data}

@@ -25,16 +25,15 @@ from encoder.checkpoint import (
     save_checkpoint,
 )
 from encoder.classed_images import ClassedImages, open_classed
+from encoder.companion import Begun, Companion, LearntBatch, Term
 from encoder.core_workers import CoreWorkers
 from encoder.datasets.splits import SplitRule
 from encoder.datasets.table import ImageTable, check_trainable
 from encoder.embed import Quarantined, embed_all
 from encoder.errors import PocketlensError
 from encoder.evaluation.metrics import measure_retrieval
-from encoder.guide import Guide, check_guide
 from encoder.head_start import HeadStart, start_projection, start_proxies
 from encoder.inference import choose_device, prepare_network
-from encoder.losses.guided import guidance_loss
 from encoder.losses.supervised import LossRecipe, build_loss
 from encoder.memory import count_cores
 from encoder.model import Architecture, EmbeddingModel
@@ -141,7 +140,7 @@ def train_teacher(
     data: dict[str, str | int] | None = None,
     overwrite: bool = False,
     resume: bool = False,
-    guide: Guide | None = None,
+    companion: Companion | None = None,
     tensorboard: Path | None = None,
 ) -> tuple[Checkpoint, tuple[Quarantined, ...]]:
     """Train on the table's training split and write a checkpoint folder.
@@ -149,8 +148,9 @@ def train_teacher(
     Validation classes, where there are any, are measured after each epoch and never trained on; the
     weights that were best there are kept. `split`, the rule that divided the table, is kept with
     the checkpoint, so that whoever uses it later divides alike; where `table` is a fold, `data`
-    describes the table that it was made of, divided by that rule. With `resume` a training of this
-    output that was stopped goes on, to the same weights as if it had not been.
+    describes the table that it was made of, divided by that rule. A `companion` adds to the loss.
+    With `resume` a training of this output that was stopped goes on, to the same weights as if it
+    had not been.
     Returns the checkpoint and the images that could not be read.
 
     Raises:
@@ -163,8 +163,6 @@ def train_teacher(
     recipe = dataclasses.replace(recipe, loss=recipe.loss.resolved(), optimisation=settings)
     seed_everything(recipe.seed)
     training = select_training(table)
-    if guide:
-        check_guide(guide, training)
     if recipe.optimisation.patience and not has_pair(table.split("val").labels()):
         raise PocketlensError("--patience needs a validation class with two images")
     if recipe.start == "features":
@@ -178,20 +176,22 @@ def train_teacher(
     split = split or SplitRule()
     described = table.describe()
     provenance = {**_describe(recipe, table, split), "data": data or described}
-    if guide:
-        provenance["guide"] = guide.describe()
+    if companion:
+        provenance |= companion.provenance
     identity = identify(start=digest_model(model), table=described, **provenance)
     with open_state(output, identity, resume=resume, overwrite=overwrite) as state:
         chosen, quarantined = open_classed(training, side=2 * recipe.size)
-        if guide:
-            guide.check_covers(chosen.positions)
+        dim = recipe.architecture.dim
+        begun = companion.begin(chosen, dim) if companion else Begun()
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         judge = functools.partial(_validate, preprocess, recipe, table.split("val"))
         files = [chosen.images.files[position] for position in chosen.positions]
         means = None
         if recipe.start == "features" and not is_begun(state):
-            means = start_projection(model, recipe.architecture, preprocess, files, chosen.targets)
-        _optimise(model, chosen, preprocess, recipe, judge, state, guide, means, tensorboard)
+            means = start_projection(
+                model, recipe.architecture, preprocess, files, chosen.targets, begun.aim
+            )
+        _optimise(model, chosen, preprocess, recipe, judge, state, begun.term, means, tensorboard)
         model = model.cpu().eval()
         architecture = recipe.architecture
         if recipe.centred:
@@ -201,6 +201,8 @@ def train_teacher(
         checkpoint = _mint(model, architecture, preprocess, provenance)
         with new_folder(output, marker=CONFIG, overwrite=overwrite) as folder:
             shutil.copyfile(state.log, folder / METRICS)
+            if companion:
+                checkpoint = companion.finish(checkpoint, folder)
             save_checkpoint(checkpoint, folder)
     return checkpoint, quarantined
 
@@ -234,7 +236,7 @@ def _optimise(
     recipe: TeacherRecipe,
     judge: Callable[[nn.Module], dict[str, float]],
     state: StateFolder,
-    guide: Guide | None,
+    term: Term | None,
     means: Tensor | None,
     tensorboard: Path | None,
 ) -> None:
@@ -243,9 +245,9 @@ def _optimise(
     loss = build_loss(recipe.loss, chosen.classes, recipe.architecture.dim).to(device)
     if means is not None:
         start_proxies(loss, means.to(device))
-    batch = min(recipe.batch, chosen.classes * recipe.images_per_class)
-    batches = ClassBalancedBatches(chosen.targets, batch, recipe.images_per_class, recipe.seed)
-    steps, steps_per_pass = count_steps(len(chosen.positions), batch, recipe.optimisation)
+    count = min(recipe.batch, chosen.classes * recipe.images_per_class)
+    batches = ClassBalancedBatches(chosen.targets, count, recipe.images_per_class, recipe.seed)
+    steps, steps_per_pass = count_steps(len(chosen.positions), count, recipe.optimisation)
 
     cutter = ViewCutter(chosen.images, preprocess)
 
@@ -272,11 +274,10 @@ def _optimise(
         embeddings = model.project(features)
         value = loss(embeddings, shown.targets)
         figures = {"loss": float(value.detach())}
-        if guide:
-            master = torch.from_numpy(guide.take(shown.positions)).to(device)
-            apart = guidance_loss(embeddings, master, guide.temperature)
-            value = value + guide.weight * apart
-            figures["guidance"] = float(apart.detach())
+        if term:
+            batch = LearntBatch(embeddings, shown.positions, shown.targets, loss)
+            added, shown_too = term(batch)
+            value, figures = value + added, figures | shown_too
         return BatchLoss(value, figures, chosen.images.paths(shown.positions))
 
     settings = recipe.optimisation
@@ -288,7 +289,7 @@ def _optimise(
             [*modules, (loss, recipe.proxy_factor)],
             steps,
             steps_per_pass,
-            batch,
+            count,
             show,
             compute_loss,
             judge,

@@ -15,9 +15,10 @@ from server_index.faiss_index import Rows, Vectors
 from server_index.filters import Filter, parse_filter
 from server_index.items import Item
 from server_index.lookups import Lookups
-from server_index.record import Record, State
+from server_index.record import Record
 from server_index.segment import Segment, SegmentFacts
 from server_index.snapshot import Answers, Part, Snapshot
+from server_index.state import State
 
 # A compaction may remove a segment between the reading of its name and its opening.
 _TRIES = 5

@@ -9,8 +9,9 @@ from typing import Any
 
 from encoder.atomic import write_json
 from encoder.json_files import read_format
-from server_index.record import FORMAT, RECORD, Record
+from server_index.record import RECORD, Record
 from server_index.segment import SEGMENTS, check_digest, read_file_facts
+from server_index.state import FORMAT
 
 MANIFEST = "manifest.json"
 

@@ -5,7 +5,6 @@ lives. A commit begins a new generation; an item that died says in which.
 """
 
 import contextlib
-import dataclasses
 import itertools
 import json
 import math
@@ -21,14 +20,11 @@ from numpy.typing import NDArray
 
 from encoder.atomic import sync
 from encoder.errors import PocketlensError
-from encoder.json_files import require_format
-from encoder.space import EmbeddingSpace
-from server_index.faiss_index import Kind, SearchEffort
 from server_index.items import Item, encode_metadata
 from server_index.segment import SegmentFacts
+from server_index.state import State
 
 T = TypeVar("T")
-FORMAT = 1
 RECORD = "index.sqlite"
 # Below the number of variables that any build of SQLite allows.
 VALUES_A_QUERY = 500
@@ -62,61 +58,6 @@ CREATE INDEX dead ON items (died) WHERE died IS NOT NULL;
 CREATE TABLE set_aside (reason TEXT PRIMARY KEY) STRICT;
 CREATE TABLE recent (key INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT;
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class State:
-    """Hold what a folder is, at one generation.
-
-    `building` names what it is being built of, until all of that is in it. `quantiser` names the
-    file that new segments of a trained kind are copied from. Keys below `next_key` have been given
-    out. Items that died up to `forgotten` are no longer recorded.
-    """
-
-    space: EmbeddingSpace
-    dim: int
-    kind: Kind = dataclasses.field(default_factory=lambda: Kind("Flat"))
-    effort: SearchEffort = dataclasses.field(default_factory=SearchEffort)
-    generation: int = 0
-    next_key: int = 0
-    next_segment: int = 1
-    building: str = ""
-    quantiser: str = ""
-    quantiser_sha256: str = ""
-    forgotten: int = 0
-    accepts: tuple[dict[str, Any], ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the state as plain JSON values."""
-        return {
-            **dataclasses.asdict(self),
-            "format": FORMAT,
-            "space": self.space.to_json(),
-            "kind": self.kind.spec,
-            "accepts": list(self.accepts),
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any], where: Path) -> Self:
-        """Read a state.
-
-        Raises:
-            PocketlensError: when it is of another format or damaged, naming the file.
-        """
-        require_format(value, where, FORMAT)
-        try:
-            known = {key: part for key, part in value.items() if key != "format"}
-            return cls(
-                **{
-                    **known,
-                    "space": EmbeddingSpace.from_json(value["space"], str(where)),
-                    "kind": Kind(value["kind"]),
-                    "effort": SearchEffort(**value["effort"]),
-                    "accepts": tuple(value["accepts"]),
-                }
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise PocketlensError(f"{where}: its facts are damaged ({error!r})") from None
 
 
 def create_record(folder: Path, state: State) -> None:
@@ -308,6 +249,10 @@ class Record:
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise PocketlensError(f"{self.file}: its facts are damaged ({error!r})") from None
+
+    def segments_of(self, space: str) -> list[SegmentFacts]:
+        """Return the facts of the segments of a space, by number."""
+        return [segment for segment in self.segments() if segment.space == space]
 
     def put_segment(self, segment: SegmentFacts) -> None:
         """Name a segment that has been written."""

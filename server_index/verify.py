@@ -10,8 +10,9 @@ from encoder.errors import PocketlensError
 from server_index.contract import check_vectors
 from server_index.faiss_index import Rows, Vectors
 from server_index.manifest import check_manifest
-from server_index.record import Record, State, require_index
+from server_index.record import Record, require_index
 from server_index.segment import Segment, check_digest, check_whole
+from server_index.state import State
 
 _CHUNK = 1 << 14
 

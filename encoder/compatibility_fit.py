@@ -1,0 +1,117 @@
+"""What stands beside a map between two spaces: the scale of its scores, its doubt, its figures."""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.checkpoint import Checkpoint
+from encoder.compatibility import Compatibility, Direction
+from encoder.datasets.table import ImageTable
+from encoder.doubt import fit_doubt
+from encoder.embed import Vectors, embed_all
+from encoder.evaluation.metrics import measure_retrieval
+from encoder.evaluation.score_scale import ScoreScale, fit_scale
+from encoder.inference import prepare_inference
+from encoder.perceptron import Perceptron
+from encoder.progress import track
+from encoder.space import EmbeddingSpace
+from encoder.vector_map import VectorMap
+
+# Enough for a line through the scores of pairs, and for what a vector's place tells of its error.
+_MOST_LOOKED_AT = 5000
+
+
+@dataclasses.dataclass(frozen=True)
+class SeenByBoth:
+    """Hold the vectors `[n, any]` that both encoders make of the same images, and the labels."""
+
+    new: Vectors
+    old: Vectors
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def turned(self, turn: NDArray[np.float32]) -> "SeenByBoth":
+        """Return what would have been seen with the new vectors turned by a rotation."""
+        return dataclasses.replace(self, new=self.new @ turn.T)
+
+    def has_pair(self) -> bool:
+        """Return whether some class has two images."""
+        return bool(np.bincount(self.labels[self.labels >= 0], minlength=1).max() >= 2)
+
+
+def show_to_both(
+    new: Checkpoint, old: Checkpoint, table: ImageTable, split: Literal["train", "val"]
+) -> SeenByBoth:
+    """Embed a split's images with both encoders; of very many an evenly spaced part."""
+    images = table.split(split)
+    images = images.select(range(0, len(images), -(-len(images) // _MOST_LOOKED_AT) or 1))
+    sources, found = images.sources(), []
+    for title, checkpoint in (("new", new), ("old", old)):
+        network = prepare_inference(checkpoint, precision="auto")
+        with track(f"asking the {title} model", len(sources)) as advance:
+            found.append(
+                embed_all(sources, checkpoint.preprocess, network.embedder, advance=advance)
+            )
+    # Either may fail at a picture that the other can read.
+    positions = np.intersect1d(found[0].positions, found[1].positions)
+    own, there = (one.vectors[np.isin(one.positions, positions)] for one in found)
+    return SeenByBoth(own, there, images.labels()[positions])
+
+
+def complete_compatibility(
+    query: EmbeddingSpace,
+    database: EmbeddingSpace,
+    direction: Direction,
+    found: VectorMap,
+    trained: SeenByBoth,
+    held_out: SeenByBoth,
+    *,
+    errors: NDArray[np.floating] | None = None,
+    seed: int = 0,
+) -> Compatibility:
+    """Return a map with the scale of its scores and its figures on images held out, and its doubt.
+
+    Without images held out the scale is fitted on those trained on, which are nearer to one another
+    than others, and no figure is shown. The doubt is fitted to what the map errs by on the images
+    trained on, or to `errors` `[n]` of theirs.
+    """
+    bare = Compatibility(query, database, direction, found, fit_scale_of(found, direction, trained))
+    if errors is None:
+        asked, there = bare.map_queries(trained.new), bare.map_database(trained.old)
+        errors = 1 - np.einsum("nd,nd->n", asked, there)
+    doubt: Perceptron | None = None
+    if len(np.unique(trained.labels)) > 1:
+        doubt = fit_doubt(trained.old, errors, trained.labels, seed=seed)
+    if len(held_out) < 2:
+        return dataclasses.replace(bare, doubt=doubt)
+    return dataclasses.replace(
+        bare,
+        scale=fit_scale_of(found, direction, held_out),
+        doubt=doubt,
+        shown=measure_both(bare, held_out) if held_out.has_pair() else {},
+    )
+
+
+def fit_scale_of(found: VectorMap, direction: Direction, seen: SeenByBoth) -> ScoreScale:
+    """Fit the scale of scores to what a map makes of these images."""
+    if direction == "backward":
+        return fit_scale(seen.new, found.apply(seen.new), seen.old)
+    return fit_scale(seen.new, seen.new, found.apply(seen.old))
+
+
+def measure_both(compatibility: Compatibility, seen: SeenByBoth) -> dict[str, float]:
+    """Return R@1 and MAP@R, in per cent, of old and new queries in the old and the new database."""
+    pairs = {
+        "old_old": (seen.old, seen.old),
+        "new_old": (compatibility.map_queries(seen.new), compatibility.map_database(seen.old)),
+        "new_new": (seen.new, seen.new),
+    }
+    figures: dict[str, float] = {}
+    for name, (asking, asked) in pairs.items():
+        found = measure_retrieval(asking, seen.labels, asked, seen.labels, same_images=True).means()
+        figures |= {f"{name}.{each}": round(found[each], 3) for each in ("r1", "map_at_r")}
+    return figures
