@@ -58,7 +58,11 @@ def show_to_both(
             )
     # Either may fail at a picture that the other can read.
     positions = np.intersect1d(found[0].positions, found[1].positions)
-    own, there = (one.vectors[np.isin(one.positions, positions)] for one in found)
+    own, there = (
+        # Of no images it has no dimensions either.
+        one.vectors[np.isin(one.positions, positions)].reshape(len(positions), used.space.dim)
+        for one, used in zip(found, (new, old), strict=True)
+    )
     return SeenByBoth(own, there, images.labels()[positions])
 
 

@@ -127,13 +127,17 @@ def test_the_finished_teacher_is_turned_to_the_old_vectors(
     drawn: Path, old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table, first = split_classes(read_folder(drawn), RULE), load_checkpoint(old)
-    for name, more in (("plain", []), ("nested", ["--nested", 4])):
+    # Without validation images nothing is shown.
+    for name, more in (("plain", ["--val-share", 0]), ("nested", ["--nested", 4])):
         given = ["--old", old, "--dim", 12, *SMALL, *SPLIT, *more]
         succeed(capsys, "train-compatible", drawn, tmp_path / name, *given)
         found = load_compatibility(tmp_path / name)
         seen = show_to_both(load_checkpoint(tmp_path / name), first, table, "train")
+        assert bool(found.shown) == (name == "nested")
         if name == "plain":
             np.testing.assert_array_equal(found.map.matrix, np.eye(8, 12))
+            trained = split_classes(read_folder(drawn), SplitRule(test=0.25, val=0.0))
+            seen = show_to_both(load_checkpoint(tmp_path / name), first, trained, "train")
         # No other rotation brings the queries nearer: that one's sum is the nuclear norm.
         asked = seen.new @ found.map.matrix.T
         best = np.linalg.svd(seen.new.T @ seen.old, compute_uv=False).sum()
