@@ -34,8 +34,8 @@ class Compatibility:
 
     `map` is of query vectors (backward) or of database vectors (forward). `scale` says what a score
     against an item as it is then is worth among scores of the query's own space. `doubt` tells of
-    an old vector how far it may be from where a query of its image asks. `shown` are figures of
-    images held out, in per cent.
+    a database vector, as it is asked, how far it may be from where a query of its image asks.
+    `shown` are figures of images held out, in per cent.
     """
 
     query: EmbeddingSpace
@@ -51,8 +51,13 @@ class Compatibility:
         origin, to = spaces if self.direction == "backward" else spaces[::-1]
         if self.map.dims != (origin.dim, to.dim):
             raise ValueError(f"a map of {self.map.dims} dimensions, not {(origin.dim, to.dim)}")
-        if self.doubt and self.doubt.first.shape[1] != self.database.dim:
+        if self.doubt and self.doubt.first.shape[1] != self._asked.dim:
             raise ValueError("its doubt is not of vectors of the database")
+
+    @property
+    def _asked(self) -> EmbeddingSpace:
+        """Return the space in which database vectors are asked."""
+        return self.database if self.direction == "backward" else self.query
 
     def map_queries(self, vectors: Vectors) -> Vectors:
         """Return what is asked of the database `[n, any]`."""

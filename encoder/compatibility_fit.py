@@ -89,7 +89,8 @@ def complete_compatibility(
         errors = 1 - np.einsum("nd,nd->n", asked, there)
     doubt: Perceptron | None = None
     if len(np.unique(trained.labels)) > 1:
-        doubt = fit_doubt(trained.old, errors, trained.labels, seed=seed)
+        there = bare.map_database(trained.old)
+        doubt = fit_doubt(there, errors, trained.labels, seed=seed)
     if len(held_out) < 2:
         return dataclasses.replace(bare, doubt=doubt)
     return dataclasses.replace(

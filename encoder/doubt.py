@@ -19,9 +19,9 @@ _LEAST_ERROR = 1e-3
 
 
 def fit_doubt(
-    old: Vectors, errors: NDArray[np.floating], groups: NDArray[np.int64], *, seed: int = 0
+    vectors: Vectors, errors: NDArray[np.floating], groups: NDArray[np.int64], *, seed: int = 0
 ) -> Perceptron:
-    """Fit the logarithm of errors `[n]` to old vectors `[n, dim]`; a tenth of the groups judges.
+    """Fit the logarithm of errors `[n]` to vectors `[n, dim]`; a tenth of the groups judges.
 
     `groups` are class numbers, or any numbers where there are no classes.
     """
@@ -34,7 +34,10 @@ def fit_doubt(
     def squared(outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs - targets).square().mean(dim=1)
 
-    seen, held_out = (old[~judged], aims[~judged] - middle), (old[judged], aims[judged] - middle)
+    seen, held_out = (
+        (vectors[~judged], aims[~judged] - middle),
+        (vectors[judged], aims[judged] - middle),
+    )
     found = fit_perceptron(seen, held_out, squared, outputs=1, hidden=_HIDDEN, seed=seed)
     return Perceptron(
         found.first, found.first_bias, found.second, found.second_bias + np.float32(middle)

@@ -7,6 +7,7 @@ import typer
 
 from encoder.errors import PocketlensError, require_extra
 from encoder.options import Overwrite
+from server_index.backfill_commands import backfill
 from server_index.index_commands import app as index_app
 from server_index.index_options import (
     KindOption,
@@ -23,6 +24,7 @@ from server_index.index_options import (
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(index_app, name="index")
+app.command()(backfill)
 
 _DATA = "Folder, .csv, .parquet, .tar, .txt list of paths, or - for a list on standard input."
 _ENCODER = "Database encoder: checkpoint folder, encoder file or bundle."
@@ -140,7 +142,8 @@ def search(
     if count < 1:
         raise PocketlensError(f"--count must be at least 1, not {count}")
     opened, query = open_pair(index, encoder)
-    hits = opened.search(query.encode(image)[None], count, where=where)[0]
+    space = query.contract.space.id
+    hits = opened.search(query.encode(image)[None], count, where=where, space=space)[0]
     width = max((len(hit.item.id) for hit in hits), default=2)
     print(f"{'rank':>4}  {'score':>6}  {'id':<{width}}  path")
     for rank, hit in enumerate(hits, 1):

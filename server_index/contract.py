@@ -11,14 +11,22 @@ from encoder.space import EmbeddingSpace
 _UNIT_TOLERANCE = 1e-3
 
 
+class VectorError(PocketlensError):
+    """Say what is wrong with a vector that was given."""
+
+
+class SpaceError(PocketlensError):
+    """Say that vectors of a space are not answered."""
+
+
 def check_vectors(vectors: NDArray[np.float32], dim: int) -> None:
     """Refuse vectors that are not float32 `[n, dim]` of unit length.
 
     Raises:
-        PocketlensError: naming the row.
+        VectorError: naming the row.
     """
     if vectors.ndim != 2 or vectors.shape[1] != dim:
-        raise PocketlensError(f"vectors must be [n, {dim}] in this index, not {vectors.shape}")
+        raise VectorError(f"vectors must be [n, {dim}] in this index, not {vectors.shape}")
     # Of one vector, as a device asks, in fewer steps.
     if len(vectors) == 1 and abs(math.sqrt(np.vdot(vectors, vectors)) - 1) <= _UNIT_TOLERANCE:
         return
@@ -27,7 +35,7 @@ def check_vectors(vectors: NDArray[np.float32], dim: int) -> None:
     good = np.abs(lengths - 1) <= _UNIT_TOLERANCE
     if not good.all():
         bad = np.flatnonzero(~good)
-        raise PocketlensError(
+        raise VectorError(
             f"vector {bad[0]} has length {lengths[bad[0]]:.4g}; vectors must be finite and of unit "
             "length (divide them by their length)"
         )
@@ -39,7 +47,7 @@ def fit_vectors(
     """Return a space's vectors as an index of `dim` dimensions keeps them: its prefix, unit length.
 
     Raises:
-        PocketlensError: when they are not `[n, dim]`, or longer, and of unit length.
+        VectorError: when they are not `[n, dim]`, or longer, and of unit length.
     """
     longer = vectors.ndim == 2 and dim < vectors.shape[1] <= space.dim
     check_vectors(vectors, vectors.shape[1] if longer else dim)

@@ -7,6 +7,7 @@ import typer
 
 from encoder.errors import PocketlensError, require_extra
 from encoder.options import Overwrite
+from server_index.backfill_commands import accept, refuse
 from server_index.index_options import (
     KindOption,
     MaxMemory,
@@ -21,6 +22,8 @@ from server_index.index_options import (
 )
 
 app = typer.Typer(no_args_is_help=True, help="Look at an index folder, check it, change it.")
+app.command()(accept)
+app.command()(refuse)
 _Replace = Annotated[
     bool, typer.Option("--replace", help="Take the new one where an id is there already.")
 ]

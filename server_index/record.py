@@ -324,6 +324,14 @@ class Record:
             )
         return found
 
+    def living_of(self, keys: Sequence[int]) -> list[int]:
+        """Return those of these keys whose items live."""
+        found: list[int] = []
+        for some in _parts(keys):
+            statement = f"SELECT key FROM items WHERE died IS NULL AND key IN ({_marks(some)})"
+            found += [row[0] for row in self.select(statement, some)]
+        return found
+
     def count_living(self) -> int:
         """Return the number of items that live."""
         return int(self.select("SELECT count(*) FROM items WHERE died IS NULL")[0][0])

@@ -56,9 +56,10 @@ def open_query(index: Index, encoder: Path) -> QueryEncoder:
     """Open a query encoder whose vectors an index can be asked for.
 
     Raises:
-        PocketlensError: when it cannot be opened, or its space is another, naming both.
+        PocketlensError: when it cannot be opened, or the index does not answer its space.
     """
     query = QueryEncoder(encoder)
     query.contract.require_whole(str(query.file))
-    require_same_space(query.contract.space, index.space, what=str(query.file))
+    if query.contract.space.id not in index.spaces:
+        require_same_space(query.contract.space, index.space, what=str(query.file))
     return query

@@ -20,7 +20,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from encoder.errors import PocketlensError
 from encoder.memory import count_cores
-from server_index.contract import fit_vectors
+from server_index.contract import SpaceError, VectorError, fit_vectors
 from server_index.filters import parse_filter
 from server_index.index import Index
 from server_index.items import Item
@@ -236,14 +236,17 @@ def _add_routes(app: FastAPI, settings: ServiceSettings) -> None:
     @app.post("/v1/search", response_model=SearchResponse, responses=asked)
     async def search(request: LimitedRequest, service: _Running) -> JSONResponse:
         """Find the items nearest to a vector."""
-        index = service.index
-        _require_space(index, request.space)
+        index, asks = service.index, request.space
+        if asks not in index.spaces:
+            raise HTTPException(409, f"{_name_spaces(index)}, not {asks}")
         with _as_problem(422):
-            vector = fit_vectors(read_vector(request.vector), index.space, index.state.dim)
+            vector = read_vector(request.vector)
             where = parse_filter(request.filter) if request.filter is not None else None
         generation = index.snapshot.generation
         with service.metrics.pending.track_inprogress():
-            (hits,) = await service.gate.run(lambda: index.search(vector, request.k, where=where))
+            (hits,) = await service.gate.run(
+                lambda: index.search(vector, request.k, where=where, space=asks)
+            )
         answers = [
             {"id": hit.item.id, "score": hit.score, "metadata": dict(hit.item.metadata)}
             for hit in hits
@@ -259,7 +262,7 @@ def _add_routes(app: FastAPI, settings: ServiceSettings) -> None:
         return SpaceResponse(
             space=index.space.id,
             dim=index.state.dim,
-            accepts=[str(each["space"]) for each in index.state.accepts],
+            accepts=index.spaces[1:],
             items=len(index),
             generation=index.snapshot.generation,
             damaged=len(index.damage),
@@ -268,7 +271,9 @@ def _add_routes(app: FastAPI, settings: ServiceSettings) -> None:
     @app.post("/v1/items", responses=changed)
     async def add(request: AddRequest, service: _Running, writer: _Writing) -> ChangeResponse:
         """Add items; they are durable, and found, when this answers."""
-        _require_space(service.index, request.space)
+        if request.space != service.index.space.id:
+            # Vectors of a space that it accepts may ask, not be added.
+            raise HTTPException(409, f"the index is in space {service.index.space.id}")
         dim = writer.state.dim
         with _as_problem(422):
             rows = [
@@ -312,12 +317,8 @@ async def _change(service: _Service, change: Callable[[], int]) -> ChangeRespons
     return ChangeResponse(count=count, generation=service.index.snapshot.generation)
 
 
-def _require_space(index: Index, space: str) -> None:
-    accepted = [index.space.id, *(str(each["space"]) for each in index.state.accepts)]
-    if space not in accepted:
-        raise HTTPException(
-            409, f"the index is in space {index.space.id} and accepts {', '.join(accepted)}"
-        )
+def _name_spaces(index: Index) -> str:
+    return f"the index is in space {index.space.id} and accepts {', '.join(index.spaces)}"
 
 
 @contextlib.contextmanager
@@ -347,6 +348,14 @@ def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(TimeoutError)
     async def late(request: Request, error: TimeoutError) -> JSONResponse:
         return JSONResponse({"detail": "took too long"}, 503, {"Retry-After": "1"})
+
+    @app.exception_handler(VectorError)
+    async def refused(request: Request, error: VectorError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 422)
+
+    @app.exception_handler(SpaceError)
+    async def elsewhere(request: Request, error: SpaceError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 409)
 
     @app.exception_handler(PocketlensError)
     @app.exception_handler(OSError)

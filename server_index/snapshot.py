@@ -32,7 +32,7 @@ _SCORED_AT_ONCE = 1 << 14
 # Vectors gathered at a time: 64 MB of float32.
 _GATHERED_CELLS = 1 << 24
 # Rows of a part are numbered from a multiple of this.
-_PLACE = 1 << 40
+PLACE = 1 << 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Answers:
         parts = self.parts
         if len(parts) == 1:
             return [parts[0].id_of(place) for place in places if place >= 0]
-        return [parts[place // _PLACE].id_of(place % _PLACE) for place in places if place >= 0]
+        return [parts[place // PLACE].id_of(place % PLACE) for place in places if place >= 0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Snapshot:
             rows = [part.keys[rows] for part, (_, rows) in zip(self.parts, found, strict=True)]
             keys = np.concatenate(rows, axis=1)
             places = np.concatenate(
-                [rows + number * _PLACE for number, (_, rows) in enumerate(found)], axis=1
+                [rows + number * PLACE for number, (_, rows) in enumerate(found)], axis=1
             )
             scores = self._settle_across(queries, scores, found)
         # FAISS answers in order, but for what scores alike.

@@ -118,13 +118,15 @@ class State:
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as plain JSON values."""
+        plain = dataclasses.asdict(self)
+        del plain["next"]
         return {
-            **dataclasses.asdict(self),
+            **plain,
+            **({"next": self.next.to_json()} if self.next else {}),
             "format": FORMAT,
             "space": self.space.to_json(),
             "kind": self.kind.spec,
             "accepts": [each.to_json() for each in self.accepts],
-            "next": self.next.to_json() if self.next else None,
         }
 
     @classmethod

@@ -9,6 +9,7 @@ from server_index.faiss_index import Rows, Vectors
 from server_index.record import Record
 from server_index.segment import Segment, SegmentFacts, rows_of
 from server_index.snapshot import Part
+from server_index.state import Layer
 
 # Vectors read at a time.
 CHUNK = 1 << 14
@@ -26,6 +27,13 @@ def open_parts(
     # Of the recent additions alone few died, of all items perhaps many.
     dead = record.dead_keys(0) if segments else record.dead_recent_keys()
     return [part.without(dead) for part in parts]
+
+
+def open_layer(folder: Path, record: Record, layer: Layer) -> list[Part]:
+    """Open the segments of a layer, and say which of their rows live."""
+    dead = record.dead_keys(0)
+    opened = [Segment(folder, facts, layer.dim) for facts in record.segments_of(layer.space.id)]
+    return [Part(each, each.keys, each.vectors).without(dead) for each in opened]
 
 
 def living_keys(parts: Sequence[Part]) -> Rows:

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from encoder.errors import PocketlensError
+from server_index.acceptance import ACCEPTS
 from server_index.contract import check_vectors
 from server_index.faiss_index import Rows, Vectors
 from server_index.manifest import check_manifest
 from server_index.record import Record, require_index
 from server_index.segment import Segment, check_digest, check_whole
-from server_index.state import State
+from server_index.state import Layer, State
 
 _CHUNK = 1 << 14
 
@@ -38,25 +39,40 @@ def _check(folder: Path, record: Record) -> Iterator[str]:
             yield f"{record.file}: damaged ({finding.splitlines()[0]})"
     state = record.state()
     yield from check_manifest(folder, record)
-    if state.quantiser:
-        yield from check_digest(folder / state.quantiser, state.quantiser_sha256)
-    whole, known = True, list[Rows]()
+    for accepted in state.accepts:
+        for name, digest in accepted.files.items():
+            yield from check_digest(folder / ACCEPTS / accepted.space / name, digest)
+    for layer in state.layers:
+        if layer.quantiser:
+            yield from check_digest(folder / layer.quantiser, layer.quantiser_sha256)
+        yield from _check_layer(folder, layer, state, record)
+    known = {layer.space.id for layer in state.layers}
     for facts in record.segments():
+        if facts.space not in known:
+            yield f"{record.file}: segment {facts.number} is of another space ({facts.space})"
+
+
+def _check_layer(folder: Path, layer: Layer, state: State, record: Record) -> Iterator[str]:
+    own = layer.space.id == state.space.id
+    whole, known = True, list[Rows]()
+    for facts in record.segments_of(layer.space.id):
         broken = list(check_whole(folder, facts))
         yield from broken
         if broken:
             whole = False
         else:
-            segment = Segment(folder, facts, state.dim)
+            segment = Segment(folder, facts, layer.dim)
             known.append(segment.keys)
-            yield from _check_segment(segment, state, record)
-    keys, _, vectors = record.recent(0, state.dim)
-    yield from _check_unit(vectors, state.dim, f"{record.file}: recent additions")
+            yield from _check_segment(segment, layer.dim, state.next_key, record)
+    keys = list[int]()
+    if own:
+        keys, _, vectors = record.recent(0, layer.dim)
+        yield from _check_unit(vectors, layer.dim, f"{record.file}: recent additions")
     together = np.concatenate([np.array(keys, np.int64), *known])
     held = np.unique(together)
     if len(held) < len(together):
         yield f"{record.file}: {len(together) - len(held)} items lie in two places"
-    if whole:
+    if whole and own:
         living = record.scan_keys("SELECT key FROM items WHERE died IS NULL", [])
         missing = np.setdiff1d(living, held)
         if len(missing):
@@ -64,14 +80,14 @@ def _check(folder: Path, record: Record) -> Iterator[str]:
             yield f"{record.file}: {len(missing)} items have no vector ({item.id!r})"
 
 
-def _check_segment(segment: Segment, state: State, record: Record) -> Iterator[str]:
+def _check_segment(segment: Segment, dim: int, end: int, record: Record) -> Iterator[str]:
     place, keys = segment.place, segment.keys
-    if (np.diff(keys) <= 0).any() or (len(keys) and keys[-1] >= state.next_key):
+    if (np.diff(keys) <= 0).any() or (len(keys) and keys[-1] >= end):
         yield f"{place}: its keys are not in order"
     wrong = 0
     for start in range(0, len(keys), _CHUNK):
         some = segment.vectors[start : start + _CHUNK].astype(np.float32)
-        yield from _check_unit(some, state.dim, f"{place}, from row {start}")
+        yield from _check_unit(some, dim, f"{place}, from row {start}")
         # What died long ago is no longer recorded.
         named = record.items(keys[start : start + _CHUNK].tolist())
         wrong += sum(

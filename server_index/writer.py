@@ -20,6 +20,7 @@ import numpy as np
 from encoder.errors import PocketlensError
 from encoder.space import EmbeddingSpace
 from server_index import faiss_index
+from server_index.acceptance import ACCEPTS
 from server_index.contract import check_vectors
 from server_index.faiss_index import Kind, SearchEffort, Vectors
 from server_index.items import Item, check_item
@@ -257,7 +258,7 @@ class IndexWriter:
 
     @contextlib.contextmanager
     def change(self) -> Iterator[None]:
-        """Commit the block as a new generation."""
+        """Commit the block as a new generation, all of it or nothing; the caller has its turn."""
         before = self.state
         try:
             with self.record.change():
@@ -289,6 +290,7 @@ class IndexWriter:
             ) from None
 
     def set_state(self, **changes: Any) -> None:
+        """Record what the folder is from now on, within a change."""
         self.state = dataclasses.replace(self.state, **changes)
         self.record.put_state(self.state)
 
@@ -350,6 +352,10 @@ class IndexWriter:
         known = {f"{segment.number:04d}" for segment in self.record.segments()}
         for folder in (self.folder / SEGMENTS).glob("*"):
             if folder.name not in known:
+                shutil.rmtree(folder, ignore_errors=True)
+        accepted = {each.space for each in self.state.accepts}
+        for folder in (self.folder / ACCEPTS).glob("*"):
+            if folder.name not in accepted:
                 shutil.rmtree(folder, ignore_errors=True)
         used = {layer.quantiser for layer in self.state.layers}
         for file in (self.folder / QUANTISERS).glob("*"):

@@ -193,8 +193,8 @@ def test_what_a_killed_writer_left_is_swept(index: Path) -> None:
 
 def test_a_full_disk_leaves_the_old_state(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with IndexWriter(index) as writer:
-        pages = writer._record.select("PRAGMA page_count")[0][0]
-        writer._record.run(f"PRAGMA max_page_count = {pages}")
+        pages = writer.record.select("PRAGMA page_count")[0][0]
+        writer.record.run(f"PRAGMA max_page_count = {pages}")
         items = name_items([f"{n}" * 300 for n in range(90)])
         with pytest.raises(PocketlensError, match=r"index\.sqlite: cannot be used .*full"):
             for part in range(40):
@@ -210,7 +210,7 @@ def test_a_full_disk_leaves_the_old_state(index: Path, monkeypatch: pytest.Monke
             writer.seal()
         monkeypatch.undo()
         assert len(writer) == len(Index(index)) == kept
-        writer._record.run("PRAGMA max_page_count = 1000000")
+        writer.record.run("PRAGMA max_page_count = 1000000")
         writer.add(unit_vectors(1, seed=8), name_items(["after"]), ENCODER)
     assert verify(index) == [] and len(Index(index)) == kept + 1
 

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from index_folders import DIM, ENCODER, SPACE, make_index, name_items, rank, unit_vectors
 
 from encoder.errors import PocketlensError
+from server_index import segment_making
 from server_index import writer as writing
 from server_index.faiss_index import Kind, SearchEffort
 from server_index.index import Index
@@ -280,7 +281,7 @@ def test_small_segments_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_flat_segments_are_of_a_size_that_memory_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "_SEGMENT_BYTES", 10 * 4 * DIM)
+    monkeypatch.setattr(segment_making, "_SEGMENT_BYTES", 10 * 4 * DIM)
     vectors = unit_vectors(25)
     make_index(tmp_path, vectors)
     with IndexWriter(tmp_path) as writer:

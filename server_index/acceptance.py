@@ -1,0 +1,140 @@
+"""Which other spaces an index answers: told once, with the map, the scale and what shows it.
+
+A compatible encoder's queries search the database of the space that it was made compatible with;
+and, once a database is in the new space, queries of the old one search that, by the same map turned
+around. What an index accepts lies in it, under `accepts/` and the space's id.
+"""
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encoder.atomic import new_folder
+from encoder.compatibility import COMPATIBILITY, Compatibility, load_compatibility
+from encoder.errors import PocketlensError
+from encoder.evaluation.score_scale import ScoreScale
+from encoder.json_files import read_json
+from encoder.space import EmbeddingSpace
+from encoder.vector_map import VectorMap
+from server_index.faiss_index import Vectors
+from server_index.state import Acceptance
+
+ACCEPTS = "accepts"
+_NO_SCALE = ScoreScale()
+
+
+@dataclasses.dataclass(frozen=True)
+class Accepted:
+    """Hold how queries of another space ask an index's: the map, and what a score is worth."""
+
+    space: EmbeddingSpace
+    map: VectorMap
+    scale: ScoreScale
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        """Return what is asked of the index for unit vectors `[n, dim]` of the other space."""
+        return self.map.apply(vectors)
+
+
+def read_accepted(found: Compatibility, index_space: str, where: Path) -> Accepted:
+    """Return who is accepted by an index of a space, and how, by a compatibility.
+
+    Raises:
+        PocketlensError: when it is of other spaces, or would have the database mapped.
+    """
+    old, new = found.database, found.query
+    if index_space == old.id and found.direction == "backward":
+        return Accepted(new, found.map, found.scale)
+    if index_space == old.id:
+        raise PocketlensError(
+            f"{where}: maps the database, not the query; give it to backfill, which brings the "
+            "index into the new space"
+        )
+    if index_space == new.id and found.direction == "forward":
+        return Accepted(old, found.map, _NO_SCALE)
+    if index_space == new.id:
+        # The product is that of the mapped new vector, but for the length that it lost.
+        turned = np.ascontiguousarray(found.map.matrix.T)
+        return Accepted(old, VectorMap(turned, np.zeros(len(turned), np.float32)), _NO_SCALE)
+    raise PocketlensError(
+        f"{where}: is between spaces {new.id} and {old.id}, and the index is in {index_space}"
+    )
+
+
+def keep_compatibility(
+    folder: Path, source: Path, index_space: str, evidence: Mapping[str, Any]
+) -> Acceptance:
+    """Copy a compatibility's files into an index folder; return what the record says of it.
+
+    Raises:
+        PocketlensError: when it is damaged, or of other spaces.
+    """
+    found = load_compatibility(source)
+    space = read_accepted(found, index_space, source).space.id
+    kept = folder / ACCEPTS / space
+    kept.parent.mkdir(exist_ok=True)
+    names = sorted(file.name for file in source.glob(f"{Path(COMPATIBILITY).stem}.*"))
+    with new_folder(kept, marker=COMPATIBILITY, overwrite=True) as scratch:
+        for name in names:
+            shutil.copyfile(source / name, scratch / name)
+    return Acceptance(space, digest_files(kept), dict(evidence) | {"shown": found.shown})
+
+
+def read_evidence(report: Path, compatibility: Path) -> dict[str, Any]:
+    """Return what a report of compat-matrix shows of a compatibility.
+
+    Raises:
+        PocketlensError: when it is damaged, of other spaces, or shows that it does not hold.
+    """
+    found, value = load_compatibility(compatibility), read_json(report)
+    spaces = {"query": found.query.id, "database": found.database.id}
+    shown = [
+        each
+        for each in value.get("declared", [])
+        if isinstance(each, dict) and {name: each.get(name) for name in spaces} == spaces
+    ]
+    if not shown:
+        raise PocketlensError(
+            f"{report}: does not show queries of {found.query.id} in {found.database.id}"
+        )
+    if not all(each.get("holds") for each in shown):
+        raise PocketlensError(f"{report}: shows that the compatibility does not hold")
+    digest = hashlib.sha256(report.read_bytes()).hexdigest()
+    return {"report": {"sha256": digest, "declared": shown}}
+
+
+def digest_files(folder: Path) -> dict[str, str]:
+    """Return the digests of a folder's files by name."""
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.iterdir())
+    }
+
+
+def open_accepted(folder: Path, accepted: Acceptance, index_space: str) -> Accepted:
+    """Open what was accepted.
+
+    Raises:
+        PocketlensError: naming the file that is missing or damaged.
+    """
+    return read_accepted(read_kept(folder, accepted), index_space, folder / ACCEPTS)
+
+
+def read_kept(folder: Path, accepted: Acceptance) -> Compatibility:
+    """Read a compatibility that an index keeps.
+
+    Raises:
+        PocketlensError: naming the file that is missing or damaged.
+    """
+    kept = folder / ACCEPTS / accepted.space
+    found = load_compatibility(kept)
+    for name, digest in accepted.files.items():
+        file = kept / name
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            raise PocketlensError(f"{file}: missing or damaged (not what was accepted)")
+    return found
