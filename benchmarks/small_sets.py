@@ -1,6 +1,7 @@
 """Small data sets for tables of many short trainings: links to some images of a class folder."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,5 +37,18 @@ def link_training_half(source: Path, target: Path, *, images: int | None = None)
         link = scratch / path
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to((half.root / path).resolve())
+    scratch.rename(target)
+    return target
+
+
+def link_classes(source: Path, target: Path, names: Sequence[str]) -> Path:
+    """Link some classes of a folder of classes."""
+    if target.exists():
+        return target
+    scratch = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    for name in names:
+        (scratch / name).symlink_to((source / name).resolve(), target_is_directory=True)
     scratch.rename(target)
     return target

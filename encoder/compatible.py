@@ -69,7 +69,7 @@ class CompatibleRecipe:
 
     method: Method = "dual-tuning"
     weight: float = 1.0
-    temperature: float = 0.07
+    temperature: float = 0.2
     trim: float = 0.1
     weighted: bool = True
     turned: bool = True

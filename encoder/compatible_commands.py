@@ -50,7 +50,7 @@ def train_compatible(
     ] = 1.0,
     old_temperature: Annotated[
         float, typer.Option(help="What cosines to old classes are divided by.")
-    ] = 0.07,
+    ] = 0.2,
     trim: Annotated[
         float, typer.Option(help="Share of a class's images left out of its old prototype.")
     ] = 0.1,

@@ -1,0 +1,204 @@
+"""The trainings behind the tables of compatible teachers, as a queue: finished ones are skipped.
+
+Three settings. `update`: the old model learnt the first 40 % of the training classes, with the new
+one's recipe and passes an image. `trunk`: it is MobileNetV2 0.35 at 128 px with 256 dimensions.
+`apart`: the new model learns the other 60 %, so that no class is common. The full tables train on
+the first half of a set's classes and are judged on the second, which nothing was chosen by. The
+small ones keep to the first half: its own first half trains, its second is judged, three seeds.
+"""
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from command_queue import SEEDS, Place
+from record import flatten_row
+from small_sets import link_classes
+
+from encoder.checkpoint import load_checkpoint
+from encoder.compatibility import Compatibility, load_compatibility
+from encoder.datasets.splits import SplitRule, read_table, split_classes
+from encoder.datasets.table import ImageTable
+from encoder.evaluate import encode_images, labelled_test
+from encoder.evaluation.protocol import (
+    EncodedSet,
+    EvaluationRow,
+    average_rows,
+    compare_rows,
+    evaluate_pair,
+)
+
+# Under half an hour each on two cores.
+FULL = {
+    "cars": "--size 224 --small-size 112 --epochs 8 --lr 1e-4 --pooling gem --any-colour "
+    "--interpolation bicubic",
+    "cub": "--size 224 --small-size 112 --epochs 4 --lr 5e-5 --interpolation bicubic",
+}
+SMALL = {
+    "cars": "--size 112 --epochs 4 --lr 1e-4 --val-share 0",
+    "cub": "--size 112 --epochs 3 --lr 5e-5 --val-share 0",
+}
+SETTINGS = ("update", "trunk", "apart")
+METHODS = ("dual-tuning", "bct", "lce", "regression")
+_OLD_SHARE = 0.4
+_OLD_TRUNK = "--trunk mobilenetv2_035:pad_type=same,mean=0.5,std=0.5 --dim 256 --size 128"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompatiblePlace(Place):
+    """Hold, too, where the weights of another architecture lie."""
+
+    weights: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Hold what one setting trains on, and what is judged; folders of links to a set's classes."""
+
+    name: str
+    old: Path
+    new: Path
+    test_classes: Path
+    flags: str
+    old_flags: str
+
+    def table(self) -> ImageTable:
+        """Return the test images."""
+        names = tuple(self.test_classes.read_text().split("\n"))
+        rule = SplitRule(val=0.0, test_names=tuple(name for name in names if name))
+        return labelled_test(split_classes(read_table(self.new), rule))
+
+
+def lay_out(place: CompatiblePlace, data: Path, name: str, setting: str, flags: str) -> Setting:
+    """Link the classes of a setting; of a set's classes the first half trains."""
+    names = read_table(data).class_names()
+    test = names[len(names) - round(len(names) * 0.5) :]
+    training = names[: len(names) - len(test)]
+    few = round(_OLD_SHARE * len(training))
+    sets = place.runs / "sets"
+    listed = sets / f"{name}-test.txt"
+    first = link_classes(data, sets / f"{name}-old", training[:few])
+    listed.write_text("\n".join(test) + "\n")
+    old, new, old_flags = first, data, flags
+    if setting == "trunk":
+        old = link_classes(data, sets / f"{name}-training", training)
+        weights = shlex.quote(str(place.weights / "mobilenetv2_035.safetensors"))
+        kept = flags.replace("--small-size 112 ", "").replace("--size 224 ", "")
+        old_flags = f"{kept.replace('--size 112 ', '')} {_OLD_TRUNK} --weights {weights}"
+    if setting == "apart":
+        new = link_classes(data, sets / f"{name}-apart", training[few:] + test)
+    return Setting(setting, old, new, listed, flags, old_flags)
+
+
+def train_all(
+    place: CompatiblePlace, setting: Setting, prefix: str, seed: int, methods: tuple[str, ...]
+) -> dict[str, Path]:
+    """Train the old and the independent model and each method's; return their folders."""
+    own = f"--test-classes {shlex.quote(str(setting.test_classes))} --seed {seed}"
+    flags = f"{setting.flags} {own}"
+    end = f"s{seed}"
+    # The new data are the same in two settings: so is the independent model.
+    alone = "apart-" if setting.name == "apart" else ""
+    # The old model is the same in two settings.
+    before = "trunk-" if setting.name == "trunk" else ""
+    old_flags = f"{setting.old_flags} --test-share 0 --seed {seed}"
+    made = {
+        "old": place.make(
+            f"{prefix}/{before}old-{end}", "train-teacher", setting.old, flags=old_flags
+        ),
+        "independent": place.make(
+            f"{prefix}/{alone}independent-{end}", "train-teacher", setting.new, flags=flags
+        ),
+    }
+    old = shlex.quote(str(made["old"]))
+    free = shlex.quote(str(made["independent"]))
+    made["forward"] = place.make(
+        f"{prefix}/{setting.name}-forward-{end}",
+        "train-compatible",
+        setting.new,
+        flags=f"--old {old} --method forward --new {free} --seed {seed}",
+    )
+    for method in methods:
+        name = f"{prefix}/{setting.name}-{method}-{end}"
+        given = f"--old {old} --method {method} {flags}"
+        made[method] = place.make(name, "train-compatible", setting.new, flags=given)
+    return made
+
+
+def judge(made: dict[str, Path], table: ImageTable) -> Iterator[tuple[str, EvaluationRow]]:
+    """Yield the rows of one seed: old → old, and of each method new → old and new → new."""
+    encoded = {name: encode(folder, table) for name, folder in made.items() if name != "forward"}
+    old = encoded.pop("old")
+    yield "old_old", evaluate_pair("old", old, old)
+    for name, new in encoded.items():
+        yield f"{name}.new_new", evaluate_pair(name, new, new)
+        if name != "independent":
+            yield f"{name}.new_old", search_old(load_compatibility(made[name]), new, old)
+    forward = load_compatibility(made["forward"])
+    yield "forward.new_old", search_old(forward, encoded["independent"], old)
+
+
+def encode(folder: Path, table: ImageTable) -> EncodedSet:
+    """Return a checkpoint's vectors of test images."""
+    checkpoint = load_checkpoint(folder)
+    return encode_images(checkpoint, checkpoint.preprocess, table=table, precision="auto")[0]
+
+
+def search_old(found: Compatibility, new: EncodedSet, old: EncodedSet) -> EvaluationRow:
+    """Return the row of new queries in the old database."""
+    asking = dataclasses.replace(new, vectors=found.map_queries(new.vectors))
+    asked = dataclasses.replace(old, vectors=found.map_database(old.vectors))
+    return evaluate_pair("cross", asking, asked)
+
+
+def flatten(key: str, rows: dict[str, list[EvaluationRow]]) -> dict[str, float]:
+    """Return the mean rows over seeds, their gains over old → old, and what they lose of new."""
+    means = {name: average_rows(name, found) for name, found in rows.items()}
+    figures: dict[str, float] = {}
+    gap = means["independent.new_new"].figures
+    for name, row in means.items():
+        figures |= flatten_row(f"{key}.{name}", row.to_json())
+        base = "old_old" if name.endswith("new_old") else "independent.new_new"
+        if name in ("old_old", "independent.new_new"):
+            continue
+        for metric, interval in compare_rows(row, means[base]).items():
+            if metric in ("r1", "map_at_r"):
+                difference = row.figures[metric] - means[base].figures[metric]
+                title = f"{key}.{name}.minus_{base.split('.')[0]}.{metric}"
+                figures |= {
+                    title: difference,
+                    f"{title}.low": interval.low,
+                    f"{title}.high": interval.high,
+                }
+                if base == "old_old":
+                    whole = gap[metric] - means["old_old"].figures[metric]
+                    figures[f"{key}.{name}.update_gain.{metric}"] = difference / whole
+    return figures
+
+
+def measure(place: CompatiblePlace, name: str, *, full: bool) -> dict[str, float]:
+    """Train and judge every setting and method on one set."""
+    data = place.data / name if full else place.small(name)
+    flags, seeds = (FULL[name], (0,)) if full else (SMALL[name], SEEDS)
+    figures: dict[str, float] = {}
+    for setting in SETTINGS[:2] if full else SETTINGS:
+        # The rivals are compared at the full budget where the model is only updated.
+        methods = METHODS[:1] if full and setting == "trunk" else METHODS
+        laid = lay_out(place, data, name if full else f"{name}-small", setting, flags)
+        rows: dict[str, list[EvaluationRow]] = {}
+        for seed in seeds:
+            made = train_all(place, laid, f"{'full' if full else 'small'}/{name}", seed, methods)
+            for key, row in judge(made, laid.table()):
+                rows.setdefault(key, []).append(row)
+        figures |= flatten(f"{'' if full else 'small.'}{name}.{setting}", rows)
+    return figures
+
+
+TABLES: dict[str, Callable[[CompatiblePlace], dict[str, float]]] = {
+    "full-cars": lambda place: measure(place, "cars", full=True),
+    "full-birds": lambda place: measure(place, "cub", full=True),
+    "small-cars": lambda place: measure(place, "cars", full=False),
+    "small-birds": lambda place: measure(place, "cub", full=False),
+}
+SEEDED = ("small-cars", "small-birds")
