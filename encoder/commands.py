@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from encoder.compatible_commands import train_compatible
+from encoder.compatible_commands import compat_matrix, train_compatible
 from encoder.datasets.commands import app as data_app
 from encoder.errors import PocketlensError, require_extra
 from encoder.evaluation.commands import report
@@ -59,6 +59,7 @@ app.command("train-teacher")(train_teacher)
 app.command("init-teacher")(init_teacher)
 app.command("train-master")(train_master)
 app.command("train-compatible")(train_compatible)
+app.command("compat-matrix")(compat_matrix)
 app.command("rotate-space")(rotate_space)
 app.command("make-views")(make_views)
 app.command()(distill)

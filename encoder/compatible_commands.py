@@ -7,6 +7,7 @@ import typer
 
 from encoder.errors import PocketlensError, require_extra
 from encoder.options import Data, Overwrite, Seed, TestShare, with_options_of
+from encoder.progress import report_set_aside
 from encoder.recipe_file import Recipe
 from encoder.teacher_options import TeacherOptions, read_teacher_recipe
 from encoder.training_options import (
@@ -46,11 +47,14 @@ def train_compatible(
         typer.Option(help="Width of the network that maps them; 0 for a line.  [default: 1024]"),
     ] = None,
     old_weight: Annotated[
-        float, typer.Option(help="Multiplies the terms that draw it to the old space.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            help="Multiplies the terms that draw it to the old space.  [default: the method's own]"
+        ),
+    ] = None,
     old_temperature: Annotated[
         float, typer.Option(help="What cosines to old classes are divided by.")
-    ] = 0.2,
+    ] = 0.3,
     trim: Annotated[
         float, typer.Option(help="Share of a class's images left out of its old prototype.")
     ] = 0.1,
@@ -119,3 +123,79 @@ def train_compatible(
                 f"validation classes, {asks} → {answers}: R@1 {found.shown[f'{name}.r1']:.1f}, "
                 f"MAP@R {found.shown[f'{name}.map_at_r']:.1f}"
             )
+
+
+def compat_matrix(
+    data: Data,
+    query: Annotated[
+        list[Path], typer.Option(help="Checkpoint of a query encoder, old or new. Repeatable.")
+    ],
+    database: Annotated[
+        list[Path], typer.Option(help="Checkpoint of a database encoder. Repeatable.")
+    ],
+    compatibility: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder that train-compatible wrote: what is declared. Repeatable."),
+    ] = None,
+    independent: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint of a new encoder trained alone, to see what is lost."),
+    ] = None,
+    require: Annotated[
+        str,
+        typer.Option(
+            help="What holds: new queries in the old database are better than old ones "
+            "(both intervals above zero), higher (both differences), or not-worse."
+        ),
+    ] = "better",
+    storage: Annotated[
+        list[str] | None,
+        typer.Option(help="Also judge stored vectors: int8, binary, float-binary. Repeatable."),
+    ] = None,
+    dim: Annotated[
+        list[int] | None, typer.Option(help="Also judge this prefix of the vectors. Repeatable.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "fp32",
+    test_share: TestShare = None,
+    test_classes: TestClasses = None,
+    seed: Seed = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write it here.")] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML page to write.")] = None,
+) -> None:
+    """Measure who may ask which database; exit code 1 where a declared compatibility fails."""
+    require_extra("torch", "compat-matrix")
+    import shlex
+    import sys
+
+    from encoder.atomic import check_output_file, write_bytes, write_json
+    from encoder.checkpoint import load_checkpoint
+    from encoder.compat_matrix import measure_matrix, name_each
+    from encoder.evaluation.console import print_matrix
+    from encoder.evaluation.matrix_page import build_matrix_page
+    from encoder.evaluation.protocol import list_judgings
+
+    check_output_file(json_file)
+    check_output_file(report)
+    asked = test_share is not None or test_classes is not None
+    matrix, described, bad = measure_matrix(
+        data,
+        {name: load_checkpoint(folder) for name, folder in name_each(query).items()},
+        {name: load_checkpoint(folder) for name, folder in name_each(database).items()},
+        compatibility or [],
+        independent=load_checkpoint(independent) if independent else None,
+        split=read_split(test_share, test_classes, val_share=0.0, seed=0) if asked else None,
+        judgings=list_judgings(storage or [], dim or [], seed=seed),
+        requirement=require,  # type: ignore[arg-type]
+        precision=precision,
+    )
+    report_set_aside(entry.reason for entry in bad)
+    print_matrix(matrix)
+    command = shlex.join(["cli", *sys.argv[1:]])
+    if json_file:
+        write_json(json_file, matrix.to_json() | {"data": described, "command": command})
+    if report:
+        source, images = str(described["source"]), int(described["images"])
+        page = build_matrix_page(matrix, source=source, images=images, command=command)
+        write_bytes(report, page.encode())
+    if not matrix.holds:
+        raise typer.Exit(1)

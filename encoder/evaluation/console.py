@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from encoder.evaluation.matrix import FIGURES, Matrix
 from encoder.evaluation.metrics import figure_title
 from encoder.evaluation.protocol import EvaluationRow, HarmedRow
 
@@ -31,3 +32,29 @@ def print_rows(rows: Sequence[EvaluationRow]) -> None:
     if shown.without_answer:
         note += f"; {shown.without_answer} queries without an answer left out"
     print(note)
+
+
+def print_matrix(matrix: Matrix) -> None:
+    """Print who asks which database, what is declared, and what an order of encoding brings."""
+    names = [f"{cell.query} → {cell.database}, {cell.how}" for cell in matrix.cells]
+    width = max(map(len, names), default=0)
+    for name, cell in zip(names, matrix.cells, strict=True):
+        judging = cell.row.judging
+        stored = f"{judging.dim or 'all'} {judging.storage}"
+        row = cell.row
+        figures = (
+            f"{figure_title(each)} {row.figures[each]:5.1f} ±{row.intervals[each].half:4.1f}"
+            for each in FIGURES
+        )
+        print(f"{name:<{width}}  {stored:<16}{'  '.join(figures)}")
+    for each in matrix.declared:
+        gains = ", ".join(
+            f"{figure_title(name)} {each.gain[name]:+.1f} "
+            f"({each.intervals[name].low:+.1f} to {each.intervals[name].high:+.1f})"
+            for name in FIGURES
+        )
+        verdict = "holds" if each.holds else f"is not {each.requirement}"
+        print(f"declared: {each.names[0]} → {each.names[1]} {verdict}: {gains} over old queries")
+    for curve in matrix.curves:
+        areas = ", ".join(f"{figure_title(n)} {curve.area.figures[n]:.2f}" for n in FIGURES)
+        print(f"encoding {curve.database} anew by {curve.order}: mean over the shares {areas}")

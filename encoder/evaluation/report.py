@@ -1,11 +1,11 @@
 """An evaluation as one page that needs nothing else: no network, no scripts, no other files."""
 
 import functools
-import importlib.resources
 from pathlib import Path
 
 from encoder.evaluation.document import EncoderFacts
 from encoder.evaluation.markup import Html, breakable, element, join
+from encoder.evaluation.page import frame_page
 from encoder.evaluation.report_curves import draw_curves, draw_robustness
 from encoder.evaluation.report_data import Report
 from encoder.evaluation.report_failures import draw_classes, draw_examples
@@ -13,8 +13,6 @@ from encoder.evaluation.report_figures import draw_differences, draw_rows
 from encoder.evaluation.report_table import draw_row, draw_table, number_cell, text_cell
 from encoder.evaluation.thumbnails import make_thumbnail
 
-_STYLE = "report_page.css"
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _SHOWN_QUARANTINED = 50
 
 
@@ -35,43 +33,7 @@ def build_page(report: Report, *, images: Path | None = None) -> str:
         "measured": ("What was measured", _draw_facts(report)),
     }
     sections = {key: (name, body) for key, (name, body) in drawn.items() if body}
-    links = (
-        element("li", element("a", name, href=f"#{key}")) for key, (name, _) in sections.items()
-    )
-    title = f"Retrieval on {report.data.source}"
-    header = element(
-        "header",
-        element("h1", title),
-        element("p", _summarise(report), class_="lead"),
-        element("nav", element("ul", *links), aria_label="Sections"),
-    )
-    main = (
-        element(
-            "section",
-            element("h2", name, id=f"{key}-title"),
-            body,
-            id=key,
-            aria_labelledby=f"{key}-title",
-        )
-        for key, (name, body) in sections.items()
-    )
-    body = element("body", header, element("main", *main))
-    return f"<!doctype html>\n{element('html', _draw_head(title), body, lang='en-GB')}\n"
-
-
-def _draw_head(title: str) -> Html:
-    style = importlib.resources.files(__package__).joinpath(_STYLE).read_text(encoding="utf-8")
-    return element(
-        "head",
-        element("meta", charset="utf-8"),
-        Html(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", title),
-        # Without it a browser asks the server for an icon.
-        element("link", rel="icon", href="data:,"),
-        element("style", Html(style)),
-    )
+    return frame_page(f"Retrieval on {report.data.source}", _summarise(report), sections)
 
 
 def _summarise(report: Report) -> str:

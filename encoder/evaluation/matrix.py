@@ -1,0 +1,389 @@
+"""The compatibility matrix: who may ask which database, what is found, and whether that holds.
+
+Every query encoder asks every database that its space may ask: its own space's, or one that a
+declared compatibility names. Where one is declared, the database is also encoded anew share by
+share, in several orders, and searched with one score scale.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.compatibility import Compatibility
+from encoder.errors import PocketlensError
+from encoder.evaluation.bootstrap import Interval, bootstrap_intervals, intervals_to_json
+from encoder.evaluation.metrics import Vectors
+from encoder.evaluation.neighbours import find_neighbours
+from encoder.evaluation.protocol import (
+    EncodedSet,
+    EvaluationRow,
+    Judging,
+    compare_rows,
+    evaluate_pair,
+)
+
+FORMAT = 1
+Requirement = Literal["better", "higher", "not-worse"]
+FIGURES = ("r1", "map_at_r")
+SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+_RANDOM_SEEDS = (0, 1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """Hold an encoder's name, its space and its vectors of the test images."""
+
+    name: str
+    space: str
+    encoder: str
+    vectors: EncodedSet
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """Hold what a query encoder finds in a database; `how` says through what."""
+
+    query: str
+    database: str
+    how: str
+    row: EvaluationRow
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the cell as plain JSON values."""
+        named = {"query": self.query, "database": self.database, "how": self.how}
+        return {**named, **self.row.to_json()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Hold what is found while a database is encoded anew in an order, share by share.
+
+    `area` is the mean over the shares; `over_random` the interval of its gain over a random order.
+    """
+
+    query: str
+    database: str
+    order: str
+    shares: tuple[float, ...]
+    rows: tuple[EvaluationRow, ...]
+    area: EvaluationRow
+    over_random: dict[str, Interval]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the curve as plain JSON values."""
+        return {
+            "query": self.query,
+            "database": self.database,
+            "order": self.order,
+            "shares": list(self.shares),
+            "rows": [row.to_json() for row in self.rows],
+            "area": self.area.to_json(),
+            "over_random": intervals_to_json(self.over_random),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Declared:
+    """Say whether a declared compatibility holds: new queries find more in the old database.
+
+    `gain` is the difference to old queries there, in per cent; `update_gain` its share of what the
+    new model alone would bring; `self_loss` what the new model loses against an independent one.
+    """
+
+    query: str
+    database: str
+    names: tuple[str, str]
+    gain: dict[str, float]
+    intervals: dict[str, Interval]
+    update_gain: dict[str, float]
+    self_loss: dict[str, float]
+    self_intervals: dict[str, Interval]
+    requirement: Requirement
+    holds: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        plain = dataclasses.asdict(self)
+        for name in ("intervals", "self_intervals"):
+            plain[name] = intervals_to_json(getattr(self, name))
+        return {**plain, "names": list(self.names)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Matrix:
+    """Hold all cells, curves and verdicts."""
+
+    queries: tuple[str, ...]
+    databases: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    declared: tuple[Declared, ...]
+    curves: tuple[Curve, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain JSON values."""
+        return {
+            "format": FORMAT,
+            "queries": list(self.queries),
+            "databases": list(self.databases),
+            "cells": [cell.to_json() for cell in self.cells],
+            "declared": [each.to_json() for each in self.declared],
+            "curves": [curve.to_json() for curve in self.curves],
+            "holds": self.holds,
+        }
+
+    @property
+    def holds(self) -> bool:
+        """Return whether every declared compatibility does."""
+        return all(each.holds for each in self.declared)
+
+
+def fill_matrix(
+    queries: Sequence[Encoded],
+    databases: Sequence[Encoded],
+    compatibilities: Sequence[Compatibility],
+    judgings: Sequence[Judging],
+    *,
+    independent: Encoded | None = None,
+    requirement: Requirement = "better",
+    shares: Sequence[float] = SHARES,
+    orders: Sequence[str] = ("random", "doubt", "margin"),
+) -> Matrix:
+    """Measure every pair that may meet, and judge what is declared.
+
+    Raises:
+        PocketlensError: when a declared compatibility has not both encoders among those given.
+    """
+    if requirement not in get_args(Requirement):
+        known = ", ".join(get_args(Requirement))
+        raise PocketlensError(f"--require {requirement!r} is not one of {known}")
+    cells = [
+        Cell(query.name, database.name, how, evaluate_pair(how, *sides, judging))
+        for query in queries
+        for database in databases
+        for how, sides in _meet(query, database, compatibilities)
+        for judging in judgings
+        if _fits(judging, sides)
+    ]
+    first = judgings[0]
+    declared, curves = [], []
+    for found in compatibilities:
+        new, old, anew = _find_sides(found, queries, databases)
+        declared.append(_judge(found, new, old, queries, independent, first, requirement))
+        if anew:
+            drawn = _draw_curves(found, new, old, anew, shares, orders, first)
+            curves += list(drawn)
+    return Matrix(
+        tuple(each.name for each in queries),
+        tuple(each.name for each in databases),
+        tuple(cells),
+        tuple(declared),
+        tuple(curves),
+    )
+
+
+def _meet(
+    query: Encoded, database: Encoded, compatibilities: Sequence[Compatibility]
+) -> Iterator[tuple[str, tuple[EncodedSet, EncodedSet]]]:
+    """Yield in which ways a query asks a database, and the vectors that do."""
+    asks, asked = query.vectors, database.vectors
+    if query.space == database.space:
+        yield "same space", (asks, asked)
+    for found in compatibilities:
+        if (query.space, database.space) == (found.query.id, found.database.id):
+            yield (
+                found.direction,
+                (
+                    dataclasses.replace(asks, vectors=found.map_queries(asks.vectors)),
+                    dataclasses.replace(asked, vectors=found.map_database(asked.vectors)),
+                ),
+            )
+        if (database.space, query.space) == (found.query.id, found.database.id):
+            # An old query in the new database, by the same map turned around.
+            yield (
+                "reverse",
+                (
+                    dataclasses.replace(asks, vectors=_turn_back(found, asks.vectors)),
+                    asked,
+                ),
+            )
+
+
+def _turn_back(found: Compatibility, old: Vectors) -> Vectors:
+    if found.direction == "forward":
+        return found.map_database(old)
+    lifted = old @ found.map.matrix
+    return np.asarray(lifted / np.linalg.norm(lifted, axis=1, keepdims=True), np.float32)
+
+
+def _fits(judging: Judging, sides: tuple[EncodedSet, EncodedSet]) -> bool:
+    """Return whether a prefix is one of both sides' vectors, which have as many dimensions."""
+    return judging.dim is None or judging.dim <= sides[0].vectors.shape[1]
+
+
+def _find_sides(
+    found: Compatibility, queries: Sequence[Encoded], databases: Sequence[Encoded]
+) -> tuple[Encoded, Encoded, Encoded | None]:
+    """Return the new query encoder, the old database and the new one, where it is given."""
+    new = next((each for each in queries if each.space == found.query.id), None)
+    old = next((each for each in databases if each.space == found.database.id), None)
+    if new is None or old is None:
+        side, space = ("--query", found.query) if new is None else ("--database", found.database)
+        raise PocketlensError(f"{side}: none is of space {space.id}, which is declared compatible")
+    return new, old, next((each for each in databases if each.space == found.query.id), None)
+
+
+def _judge(
+    found: Compatibility,
+    new: Encoded,
+    old: Encoded,
+    queries: Sequence[Encoded],
+    independent: Encoded | None,
+    judging: Judging,
+    requirement: Requirement,
+) -> Declared:
+    """Compare new queries with old ones in the old database."""
+    before = next((each for each in queries if each.space == found.database.id), old)
+    baseline = evaluate_pair("old → old", before.vectors, old.vectors, judging)
+    ((_, sides),) = _meet(new, old, [found])
+    crossed = evaluate_pair("new → old", *sides, judging)
+    gain = {name: crossed.figures[name] - baseline.figures[name] for name in FIGURES}
+    intervals = _keep(compare_rows(crossed, baseline))
+    own = evaluate_pair("new → new", new.vectors, new.vectors, judging)
+    alone = own
+    if independent:
+        alone = evaluate_pair("independent", independent.vectors, independent.vectors, judging)
+    whole = {name: alone.figures[name] - baseline.figures[name] for name in FIGURES}
+    return Declared(
+        found.query.id,
+        found.database.id,
+        (new.name, old.name),
+        gain,
+        intervals,
+        {name: gain[name] / whole[name] for name in FIGURES if whole[name] > 0},
+        {name: alone.figures[name] - own.figures[name] for name in FIGURES} if independent else {},
+        _keep(compare_rows(alone, own)) if independent else {},
+        requirement,
+        all(_holds(gain[name], intervals[name], requirement) for name in FIGURES),
+    )
+
+
+def _holds(gain: float, interval: Interval, requirement: Requirement) -> bool:
+    if requirement == "better":
+        return interval.low > 0
+    return gain > 0 if requirement == "higher" else interval.high >= 0
+
+
+def _keep(intervals: Mapping[str, Interval]) -> dict[str, Interval]:
+    return {name: intervals[name] for name in FIGURES}
+
+
+# Databases that are encoded anew in part.
+
+
+def join_layers(
+    found: Compatibility,
+    queries: EncodedSet,
+    old: EncodedSet,
+    anew: EncodedSet,
+    fresh: NDArray[np.bool_],
+) -> tuple[EncodedSet, EncodedSet]:
+    """Return vectors whose products are the scores of a search of both layers.
+
+    `fresh` says which items are encoded anew. Backward, a score in the old space is read on the
+    scale of the new one: new · new where an item is fresh, else slope · (mapped · old) + offset.
+    """
+    some = fresh[:, None]
+    if found.direction == "forward":
+        mapped = found.map_database(old.vectors)
+        return queries, dataclasses.replace(old, vectors=np.where(some, anew.vectors, mapped))
+    ones = np.ones((len(queries.vectors), 1), np.float32)
+    asked = found.scale.slope * found.map_queries(queries.vectors)
+    asking = np.hstack([queries.vectors, asked, found.scale.offset * ones])
+    answers = np.hstack([anew.vectors * some, old.vectors * ~some, ~some])
+    return (
+        dataclasses.replace(queries, vectors=asking.astype(np.float32)),
+        dataclasses.replace(old, vectors=answers.astype(np.float32)),
+    )
+
+
+def _draw_curves(
+    found: Compatibility,
+    new: Encoded,
+    old: Encoded,
+    anew: Encoded,
+    shares: Sequence[float],
+    orders: Sequence[str],
+    judging: Judging,
+) -> Iterator[Curve]:
+    def measure(ranks: NDArray[np.float64], share: float) -> EvaluationRow:
+        # Only what answers is encoded anew; of the others the vectors do not matter.
+        fresh = ranks < share
+        sides = join_layers(found, new.vectors, old.vectors, anew.vectors, fresh)
+        return evaluate_pair(f"{share:.0%} anew", *sides, judging)
+
+    baseline: EvaluationRow | None = None
+    for order in ("random", *(each for each in orders if each != "random")):
+        ranked = list(_rank(found, order, old.vectors))
+        if not ranked:
+            continue
+        rows = [_average([measure(ranks, share) for ranks in ranked]) for share in shares]
+        area = _average(rows, weights=_trapezium(shares))
+        baseline = baseline or area
+        over = _keep(compare_rows(area, baseline))
+        yield Curve(new.name, old.name, order, tuple(shares), tuple(rows), area, over)
+
+
+def _rank(found: Compatibility, order: str, old: EncodedSet) -> Iterator[NDArray[np.float64]]:
+    """Yield, for each draw of an order, each item's place in it, from 0 to below 1."""
+    count = len(old.vectors)
+    answers = np.flatnonzero(old.is_database)
+    asked = found.map_database(old.vectors)[answers]
+    firsts: list[NDArray[np.floating[Any]]] = []
+    if order == "random":
+        firsts = [np.random.default_rng(seed).random(len(answers)) for seed in _RANDOM_SEEDS]
+    elif order == "doubt" and found.doubt:
+        firsts = [found.doubt.apply(asked)[:, 0]]
+    elif order == "margin" and len(answers) > 1:
+        firsts = [_crowding(asked)]
+    for first in firsts:
+        places = np.ones(count)
+        places[answers[np.argsort(-first, kind="stable")]] = np.arange(len(answers)) / len(answers)
+        yield places
+
+
+def _crowding(vectors: Vectors) -> NDArray[np.float32]:
+    """Return each vector's cosine to the nearest other."""
+    nearest = np.empty(len(vectors), np.float32)
+    for found in find_neighbours(vectors, vectors, 1, own=np.arange(len(vectors))):
+        nearest[found.rows] = found.scores[:, 0]
+    return nearest
+
+
+def _trapezium(shares: Sequence[float]) -> NDArray[np.float64]:
+    """Return the weights of a mean over shares that are not evenly spaced."""
+    widths = np.diff(np.asarray(shares, np.float64))
+    weights = np.zeros(len(shares))
+    weights[:-1] += widths / 2
+    weights[1:] += widths / 2
+    found: NDArray[np.float64] = weights / weights.sum()
+    return found
+
+
+def _average(
+    rows: Sequence[EvaluationRow], weights: NDArray[np.float64] | None = None
+) -> EvaluationRow:
+    """Return the mean of rows over the same queries."""
+    first = rows[0]
+    values = {
+        name: np.average([row.values[name] for row in rows], axis=0, weights=weights)
+        for name in first.values
+    }
+    return dataclasses.replace(
+        first,
+        figures={name: 100 * float(value.mean()) for name, value in values.items()},
+        intervals=bootstrap_intervals(values, seed=first.judging.seed),
+        values=values,
+    )
