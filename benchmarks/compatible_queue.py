@@ -41,6 +41,12 @@ SMALL = {
 }
 SETTINGS = ("update", "trunk", "apart")
 METHODS = ("dual-tuning", "bct", "lce", "regression")
+# Of dual-tuning, where the model is only updated.
+VARIANTS = {
+    "plain-prototypes": "--trim 0 --no-weigh",
+    "not-turned": "--no-turn",
+    "papers-weights": "--old-weight 1 --old-temperature 0.07",
+}
 _OLD_SHARE = 0.4
 _OLD_TRUNK = "--trunk mobilenetv2_035:pad_type=same,mean=0.5,std=0.5 --dim 256 --size 128"
 
@@ -121,7 +127,8 @@ def train_all(
     )
     for method in methods:
         name = f"{prefix}/{setting.name}-{method}-{end}"
-        given = f"--old {old} --method {method} {flags}"
+        chosen = VARIANTS.get(method, f"--method {method}")
+        given = f"--old {old} {chosen} {flags}"
         made[method] = place.make(name, "train-compatible", setting.new, flags=given)
     return made
 
@@ -185,6 +192,8 @@ def measure(place: CompatiblePlace, name: str, *, full: bool) -> dict[str, float
     for setting in SETTINGS[:2] if full else SETTINGS:
         # The rivals are compared at the full budget where the model is only updated.
         methods = METHODS[:1] if full and setting == "trunk" else METHODS
+        if setting == "update" and not full:
+            methods = (*METHODS, *VARIANTS)
         laid = lay_out(place, data, name if full else f"{name}-small", setting, flags)
         rows: dict[str, list[EvaluationRow]] = {}
         for seed in seeds:

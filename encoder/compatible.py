@@ -56,7 +56,7 @@ Method = Literal["dual-tuning", "bct", "lce", "regression"]
 # Weights of the terms, as the papers have them.
 _PROTOTYPES, _MUTUAL, _ALIGNMENT = 0.1, 0.2, 100.0
 # What multiplies them all: chosen on classes carved from a training half.
-WEIGHTS: dict[str, float] = {"dual-tuning": 5.0, "bct": 1.0, "lce": 1.0, "regression": 0.3}
+WEIGHTS: dict[str, float] = {"dual-tuning": 10.0, "bct": 2.0, "lce": 1.0, "regression": 0.3}
 _ONE_PROXY = ("softmax", "arcface", "cosface", "proxy-anchor")
 
 
@@ -71,7 +71,7 @@ class CompatibleRecipe:
 
     method: Method = "dual-tuning"
     weight: float | None = None
-    temperature: float = 0.3
+    temperature: float = 0.5
     trim: float = 0.1
     weighted: bool = True
     turned: bool = True

@@ -54,12 +54,15 @@ def train_compatible(
     ] = None,
     old_temperature: Annotated[
         float, typer.Option(help="What cosines to old classes are divided by.")
-    ] = 0.3,
+    ] = 0.5,
     trim: Annotated[
         float, typer.Option(help="Share of a class's images left out of its old prototype.")
     ] = 0.1,
     weigh: Annotated[
         bool, typer.Option(help="Let a class count by how sure its old prototype is.")
+    ] = True,
+    turn: Annotated[
+        bool, typer.Option(help="Start with the projection turned towards the old vectors.")
     ] = True,
     test_share: TestShare = None,
     test_classes: TestClasses = None,
@@ -101,7 +104,7 @@ def train_compatible(
         if forward:
             companion = follow_forward(before, table, mapping)
         else:
-            drawn = CompatibleRecipe(method, old_weight, old_temperature, trim, weigh)  # type: ignore[arg-type]
+            drawn = CompatibleRecipe(method, old_weight, old_temperature, trim, weigh, turn)  # type: ignore[arg-type]
             companion = accompany(before, table, drawn, chosen.loss)
         checkpoint, quarantined = train_teacher(
             table,

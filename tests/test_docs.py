@@ -102,3 +102,24 @@ def test_the_commands_of_the_database_guide_run(tmp_path: Path, saved: Path, dra
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_the_commands_of_the_compatibility_guide_run(tmp_path: Path, drawn: Path) -> None:
+    """Trainings are made small; all else is as it is written."""
+    shutil.copytree(drawn, tmp_path / "photos")
+    small = "--size 48 --epochs 1 --batch 8 --images-per-class 2 --dim 8 --test-share 0.25"
+    run = [sys.executable, str(ROOT / "cli.py")]
+    first = ["train-teacher", "photos", "old", *small.split()]
+    for line in (first, ["build-index", "photos", "index", "--encoder", "old"]):
+        subprocess.run([*run, *line], cwd=tmp_path, check=True)
+    text = (ROOT / "docs" / "compatible.md").read_text()
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    assert len([line for line in lines if line]) == 5
+    for line in filter(None, lines):
+        name, *arguments = shlex.split(line)
+        assert name == "cli"
+        if arguments[0] == "train-compatible":
+            arguments += small.split()
+        done = subprocess.run([*run, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, (line, done.stderr)
+    assert "in space" in done.stdout

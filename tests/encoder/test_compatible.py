@@ -219,6 +219,8 @@ def test_fewer_dimensions_lie_along_the_principal_directions_of_the_old_vectors(
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
+        (["--new", "somewhere"], "--new somewhere has no meaning without --method forward"),
+        (["--method", "forward", "--new", "somewhere"], "--test-share has no meaning with --new"),
         (["--method", "other"], "--method 'other' is not one of"),
         (["--method", "lce", "--loss", "triplet"], "--method lce needs one proxy a class"),
         (["--method", "lce", "--nested", 4], "--method lce needs one proxy a class"),

@@ -1,6 +1,10 @@
 """An index brought into a new space while it is searched: joined search, orders, kills, the end."""
 
 import shutil
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from index_folders import DIM, ENCODER, SPACE, make_index, name_items, rank, unit_vectors
+from running_service import TOKEN, run_service
 from two_spaces import (
     MATRIX,
     NEW,
@@ -33,10 +38,12 @@ from server_index.backfill import (
     run_backfill,
 )
 from server_index.backfill_order import draw_ranks, put_in_order, read_counts
+from server_index.client import SearchClient
 from server_index.contract import SpaceError, VectorError
 from server_index.faiss_index import Kind
 from server_index.index import Index
 from server_index.next_layer import accept_space, give_up_layer, refuse_space
+from server_index.service import ServiceSettings
 from server_index.source import Entry
 from server_index.verify import verify
 from server_index.writer import IndexWriter
@@ -462,3 +469,63 @@ def test_a_prefix_of_an_index_is_asked_through_the_map(tmp_path: Path, compatibl
     with Index(folder) as opened:
         assert ask(opened, query, 5, space=NEW.id)[0] == rank(old, NAMES, mapped, 5)
     assert query.shape[1] == NEW_DIM
+
+
+def test_a_service_answers_while_the_index_changes_its_space(
+    tmp_path: Path, compatible: Path
+) -> None:
+    folder, queries = tmp_path / "index", draw_new(1, seed=8)
+    make_index(folder, unit_vectors(COUNT), NAMES).close()
+    settings_ = ServiceSettings(folder, reload_every=0.05, log=False)
+    with run_service(settings_) as address, SearchClient(address) as client:
+        with pytest.raises(PocketlensError, match=f"409: .*{SPACE.id}.*not {NEW.id}"):
+            client.search(queries[0], NEW.id, 5)
+        with IndexWriter(folder) as writer:
+            accept_space(writer, compatible, {})
+        wait_for(lambda: client.describe()["accepts"] == [NEW.id])
+        with pytest.raises(PocketlensError, match=r"422: vectors must be \[n, 20\]"):
+            client.search(unit_vectors(1)[0], NEW.id, 5)
+        stop, answers = threading.Event(), list[list[str]]()
+
+        def ask_on() -> None:
+            with SearchClient(address) as own:
+                while not stop.is_set():
+                    found = own.search(queries[0], NEW.id, 5)
+                    answers.append([each["id"] for each in found])
+
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(ask_on)
+            encoder = make_encoder()
+            with IndexWriter(folder) as writer:
+                found = begin_backfill(writer, compatible)
+                for _ in range(6):
+                    run_backfill(writer, found, encoder, Backfill(most=10))
+                finish_backfill(writer, found, NEW_ENCODER)
+            wait_for(lambda: client.describe()["space"] == NEW.id)
+            seen = len(answers)
+            wait_for(lambda: len(answers) > seen)
+            stop.set()
+            asking.result()
+        assert answers[0] == rank_both(queries[0], set(), NAMES, 5)
+        assert answers[-1] == rank(draw_new(COUNT), NAMES, queries[0], 5)
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_token_adds_vectors_of_the_own_space_alone(tmp_path: Path, compatible: Path) -> None:
+    folder = tmp_path / "index"
+    make_index(folder, unit_vectors(COUNT), NAMES).close()
+    with IndexWriter(folder) as writer:
+        accept_space(writer, compatible, {})
+    with run_service(ServiceSettings(folder, token=TOKEN, log=False)) as address:
+        with SearchClient(address, token=TOKEN) as client:
+            assert client.search(draw_new(1)[0], NEW.id, 1)
+            with pytest.raises(PocketlensError, match=f"409: the index is in space {SPACE.id}"):
+                client.add([{"id": "x"}], draw_new(1), NEW.id, NEW_ENCODER)
+        with pytest.raises(PocketlensError, match="being written by process"):
+            IndexWriter(folder)
