@@ -30,7 +30,7 @@ def measure_matrix(
     judgings: Sequence[Judging] = (Judging(),),
     requirement: Requirement = "better",
     precision: str = "fp32",
-    orders: Sequence[str] = ("random", "doubt", "margin"),
+    orders: Sequence[str] = ("random", "margin", "doubt"),
 ) -> tuple[Matrix, dict[str, Any], tuple[Quarantined, ...]]:
     """Measure all pairs on the test classes, which none of the encoders may have learnt.
 

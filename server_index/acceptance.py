@@ -78,11 +78,10 @@ def keep_compatibility(
     space = read_accepted(found, index_space, source).space.id
     kept = folder / ACCEPTS / space
     kept.parent.mkdir(exist_ok=True)
-    names = sorted(file.name for file in source.glob(f"{Path(COMPATIBILITY).stem}.*"))
     with new_folder(kept, marker=COMPATIBILITY, overwrite=True) as scratch:
-        for name in names:
+        for name in digest_compatibility(source):
             shutil.copyfile(source / name, scratch / name)
-    return Acceptance(space, digest_files(kept), dict(evidence) | {"shown": found.shown})
+    return Acceptance(space, digest_compatibility(kept), dict(evidence) | {"shown": found.shown})
 
 
 def read_evidence(report: Path, compatibility: Path) -> dict[str, Any]:
@@ -92,6 +91,13 @@ def read_evidence(report: Path, compatibility: Path) -> dict[str, Any]:
         PocketlensError: when it is damaged, of other spaces, or shows that it does not hold.
     """
     found, value = load_compatibility(compatibility), read_json(report)
+    try:
+        return _read_evidence(found, value, report)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PocketlensError(f"{report}: not a report of compat-matrix ({error!r})") from None
+
+
+def _read_evidence(found: Compatibility, value: dict[str, Any], report: Path) -> dict[str, Any]:
     spaces = {"query": found.query.id, "database": found.database.id}
     shown = [
         each
@@ -105,14 +111,32 @@ def read_evidence(report: Path, compatibility: Path) -> dict[str, Any]:
     if not all(each.get("holds") for each in shown):
         raise PocketlensError(f"{report}: shows that the compatibility does not hold")
     digest = hashlib.sha256(report.read_bytes()).hexdigest()
-    return {"report": {"sha256": digest, "declared": shown}}
+    names = [each.get("names") for each in shown]
+    curves = [
+        {
+            "order": str(curve["order"]),
+            "shares": [float(share) for share in curve["shares"]],
+            "r1": [float(row["figures"]["r1"]) for row in curve["rows"]],
+        }
+        for curve in value.get("curves", [])
+        if [curve["query"], curve["database"]] in names
+    ]
+    return {"report": {"sha256": digest, "declared": shown, "curves": curves}}
 
 
-def digest_files(folder: Path) -> dict[str, str]:
-    """Return the digests of a folder's files by name."""
+def expect_recall(evidence: Mapping[str, Any], order: str, share: float) -> float | None:
+    """Return the R@1, in per cent, that an acceptance's report shows at a share encoded anew."""
+    for curve in evidence.get("report", {}).get("curves", []):
+        if curve["order"] == order:
+            return float(np.interp(share, curve["shares"], curve["r1"]))
+    return None
+
+
+def digest_compatibility(folder: Path) -> dict[str, str]:
+    """Return the digests of a compatibility's files by name; a checkpoint may lie beside them."""
     return {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(folder.iterdir())
+        for file in sorted(folder.glob(f"{Path(COMPATIBILITY).stem}.*"))
     }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from encoder.compatibility import Compatibility, load_compatibility
 from encoder.digests import digest_json
 from encoder.errors import PocketlensError
+from encoder.evaluation.matrix import CROWD
 from encoder.space import ID_LENGTH, require_same_space
 from server_index.backfill_order import (
     Order,
@@ -56,7 +57,7 @@ class Backfill:
     are for the order by traffic.
     """
 
-    order: Order = "doubt"
+    order: Order = "margin"
     seed: int = 0
     most: int | None = None
     rate: float = 0.0
@@ -184,7 +185,8 @@ def plan(writer: IndexWriter, found: Compatibility, missing: Rows, backfill: Bac
         first = score_by_doubt(chunks, found.doubt)
     else:
         with Index(writer.folder) as index:
-            first = score_by_margin(chunks, lambda vectors: index.find(vectors, 2).scores)
+            count = min(CROWD + 1, len(index))
+            first = score_by_margin(chunks, lambda vectors: index.find(vectors, count).scores)
     return put_in_order(missing, first, backfill.seed)
 
 

@@ -58,8 +58,8 @@ def backfill(
         ),
     ] = None,
     order: Annotated[
-        str, typer.Option(help="What comes first: doubt, margin, traffic or random.")
-    ] = "doubt",
+        str, typer.Option(help="What comes first: margin, doubt, traffic or random.")
+    ] = "margin",
     traffic: Annotated[
         Path | None, typer.Option(help="CSV of id and count: how often queries met each item.")
     ] = None,
@@ -81,6 +81,7 @@ def backfill(
     """Bring an index into a new space, item by item, while it is searched. Killed, it goes on."""
     require_extra("server", "backfill")
     from encoder.progress import report_set_aside, track
+    from server_index.acceptance import expect_recall
     from server_index.backfill import (
         Backfill,
         begin_backfill,
@@ -121,6 +122,10 @@ def backfill(
             progress = run_backfill(writer, found, opened, plan, entries=entries, advance=advance)
         report_set_aside(progress.set_aside)
         print(f"{index}: {progress.done} of {progress.items} items ({progress.share:.1%}) are new")
+        evidence = {each.space: each.evidence for each in writer.state.accepts}
+        shown = expect_recall(evidence.get(found.query.id, {}), order, progress.share)
+        if shown is not None:
+            print(f"at this share the report that was accepted shows R@1 {shown:.1f}")
         if progress.done == progress.items and finish:
             finish_backfill(writer, found, opened.encoder, kind=read_kind(kind))
             print(f"{index}: in space {writer.state.space.id} now, {writer.state.kind.spec}")

@@ -1,7 +1,8 @@
 """Which items to encode anew first: those whose old vectors serve a new query worst.
 
+- `margin`: where items crowd, a wrong one is answered in place of the right one, so those with the
+  highest mean cosine to the others nearest to them come first;
 - `doubt`: by what the compatibility learnt of vectors that err (`encoder.doubt`), the most first;
-- `margin`: by how near the nearest other item is: where they crowd, a wrong vector misleads;
 - `traffic`: by how often queries met an item, from a file of counts;
 - `random`: any, the same for a seed whatever is added meanwhile.
 """
@@ -18,7 +19,7 @@ from encoder.errors import PocketlensError
 from encoder.perceptron import Perceptron
 from server_index.faiss_index import Rows, Vectors
 
-Order = Literal["doubt", "margin", "traffic", "random"]
+Order = Literal["margin", "doubt", "traffic", "random"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 Scores = NDArray[np.float64]
 
@@ -54,9 +55,9 @@ def score_by_doubt(chunks: Iterator[Vectors], doubt: Perceptron) -> Scores:
 
 
 def score_by_margin(chunks: Iterator[Vectors], nearest: Callable[[Vectors], Vectors]) -> Scores:
-    """Return each vector's cosine to the nearest other item; `nearest` gives the two best."""
+    """Return each vector's mean cosine to the others nearest to it; `nearest` gives the scores."""
     # The best is the item itself.
-    return _join([nearest(vectors)[:, 1] for vectors in chunks])
+    return _join([np.mean(nearest(vectors)[:, 1:], axis=1) for vectors in chunks])
 
 
 def score_by_traffic(names: Sequence[str], counts: dict[str, float]) -> Scores:

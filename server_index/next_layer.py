@@ -15,7 +15,7 @@ import numpy as np
 from encoder.compatibility import load_compatibility
 from encoder.errors import PocketlensError
 from encoder.space import EmbeddingSpace
-from server_index.acceptance import ACCEPTS, keep_compatibility
+from server_index.acceptance import ACCEPTS, digest_compatibility, keep_compatibility
 from server_index.contract import check_vectors
 from server_index.faiss_index import Kind, Rows, Vectors
 from server_index.segment import SegmentFacts, rows_of
@@ -75,7 +75,10 @@ def begin_layer(writer: IndexWriter, source: Path, *, dim: int | None = None) ->
             raise PocketlensError(
                 f"{writer.folder}: is being brought into space {begun.space.id}; finish that first"
             )
-        accept_space(writer, source, {})
+        # What was accepted with evidence keeps it.
+        known = [each.files for each in writer.state.accepts if each.space == found.query.id]
+        if known != [digest_compatibility(source)]:
+            accept_space(writer, source, {})
         with writer.change():
             writer.set_state(next=Layer(found.query, dim or found.query.dim))
 

@@ -256,7 +256,8 @@ def _settle_ties(
     tied = np.flatnonzero((close & np.isfinite(scores[:, 1:])).any(axis=1))
     if not len(tied):
         return
-    asked, wanted = queries[tied], rows.shape[1]
+    # More than is answered, also of a part that has no more: so it shows that all were looked at.
+    asked, wanted = queries[tied], max(rows.shape[1], count + _SPARE)
     while True:
         found = _find(part, asked, wanted, SearchEffort(), allowed)[1]
         exact = _score(part, asked, found)

@@ -111,7 +111,7 @@ def test_a_better_query_encoder_holds_and_one_that_is_none_does_not() -> None:
 def test_curves_go_from_the_old_database_to_the_new_one() -> None:
     matrix = fill()
     cells = {(c.query, c.database): c.row.figures for c in matrix.cells}
-    assert [curve.order for curve in matrix.curves] == ["random", "doubt", "margin"]
+    assert [curve.order for curve in matrix.curves] == ["random", "margin", "doubt"]
     for curve in matrix.curves:
         assert curve.shares[0] == 0 and curve.shares[-1] == 1
         assert curve.rows[0].figures["r1"] == pytest.approx(cells["new", "old"]["r1"])
@@ -204,7 +204,7 @@ def test_an_index_is_told_of_a_space_with_what_shows_it(
     succeed(capsys, "build-index", images, index, "--encoder", old)
     file = tmp_path / "matrix.json"
     given = ["compat-matrix", drawn, "--database", old, "--compatibility", new, "--json", file]
-    run(capsys, *given, "--query", old, "--query", new)
+    run(capsys, *given, "--query", old, "--query", new, "--database", new)
     value = json.loads(file.read_text())
     for each in value["declared"]:
         each["holds"] = False
@@ -215,6 +215,9 @@ def test_an_index_is_told_of_a_space_with_what_shows_it(
     file.write_text(json.dumps(value))
     shown = succeed(capsys, "index", "accept", index, new, "--report", file)
     assert "answers queries of" in shown
+    file.write_text(json.dumps({**value, "curves": [{"order": 3}]}))
+    line = refuse(capsys, "index", "accept", index, new, "--report", file)
+    assert "not a report of compat-matrix" in line
     value["declared"] = []
     file.write_text(json.dumps(value))
     assert "does not show" in refuse(capsys, "index", "accept", index, new, "--report", file)
@@ -228,6 +231,7 @@ def test_an_index_is_told_of_a_space_with_what_shows_it(
     assert "32 of 32 items would be encoded anew" in dry
     shown = succeed(capsys, "backfill", index, new, "--encoder", new, "--most", 10)
     assert "10 of 32 items (31.2%) are new" in shown
+    assert "the report that was accepted shows R@1" in shown
     assert "rank" in succeed(capsys, *asked)
     picture.unlink()
     shown = succeed(capsys, "backfill", index, new, "--encoder", new, "--order", "margin")

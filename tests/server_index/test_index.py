@@ -373,3 +373,18 @@ def test_kinds_that_are_not_offered_are_named(tmp_path: Path) -> None:
         with pytest.raises(PocketlensError, match="kind 'IVF1,PQ5'"):
             writer.compact(Kind("IVF1,PQ5"))
     assert verify(tmp_path) == [] and len(Index(tmp_path)) == 10
+
+
+def test_all_items_of_a_part_are_asked_for_and_some_of_them_tie(tmp_path: Path) -> None:
+    vectors = np.repeat(unit_vectors(6), 3, axis=0)
+    make_index(tmp_path, vectors).close()
+    with IndexWriter(tmp_path) as writer:
+        writer.compact()
+    for gone in ([], [4]):
+        with IndexWriter(tmp_path) as writer:
+            writer.delete([str(n) for n in gone])
+        kept = [n for n in range(18) if n not in gone]
+        with Index(tmp_path) as index:
+            for count in (16, 17, 18, 19, 40):
+                names = ids_of(index, vectors[0], count)
+                assert names == rank(vectors[kept], [str(n) for n in kept], vectors[0], count)
