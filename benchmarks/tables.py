@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import index_tables
 import student_tables
 import teacher_tables
 from teacher_tables import show
@@ -137,6 +138,9 @@ TABLES: dict[str, Callable[[], str]] = {
         )
         for name in student_tables.SIZES
     },
+    "index-sizes": partial(format_recorded, "server_index", index_tables.format_sizes),
+    "index-codes": partial(format_recorded, "server_index", index_tables.format_codes),
+    "index-speed": partial(format_recorded, "server_index", index_tables.format_database),
     "claims": partial(format_recorded, "students", student_tables.format_claims),
     "ablation": partial(format_recorded, "students", student_tables.format_ablation),
     "conditions": partial(format_recorded, "students", student_tables.format_conditions),

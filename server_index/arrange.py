@@ -52,6 +52,17 @@ def arrange(
     yield f"none meets the targets; {candidate.kind.spec} finds most and is kept"
 
 
+def retune(writer: IndexWriter, targets: Targets) -> Iterator[str]:
+    """Tune an index of the kind that it is, and say how hard it looks from now on."""
+    kind = writer.state.kind
+    if kind.exact or not len(writer):
+        return
+    tuned = _tune(writer, kind, targets, None)
+    writer.set_effort(tuned.effort)
+    held = estimate_bytes(kind, len(writer), writer.state.dim)
+    yield _describe(Candidate(kind, held, "as it was"), tuned)
+
+
 def _tune(writer: IndexWriter, kind: Kind, targets: Targets, queries: Vectors | None) -> Tuned:
     with Index(writer.folder) as index:
         return tune(index.snapshot, kind, targets.min_recall, queries)

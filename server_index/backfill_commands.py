@@ -82,6 +82,7 @@ def backfill(
     require_extra("server", "backfill")
     from encoder.progress import report_set_aside, track
     from server_index.acceptance import expect_recall
+    from server_index.arrange import retune
     from server_index.backfill import (
         Backfill,
         begin_backfill,
@@ -90,6 +91,7 @@ def backfill(
         run_backfill,
     )
     from server_index.backfill_order import check_order, read_counts
+    from server_index.choose import Targets
     from server_index.encode import open_encoder
     from server_index.next_layer import give_up_layer
     from server_index.source import read_entries
@@ -128,6 +130,8 @@ def backfill(
             print(f"at this share the report that was accepted shows R@1 {shown:.1f}")
         if progress.done == progress.items and finish:
             finish_backfill(writer, found, opened.encoder, kind=read_kind(kind))
+            for line in retune(writer, Targets()):
+                print(line)
             print(f"{index}: in space {writer.state.space.id} now, {writer.state.kind.spec}")
         elif progress.done < progress.items and finish and most is None:
             print("the others could not be read: delete them, or give --source, and run it again")

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from index_folders import ENCODER, SPACE, name_items, unit_vectors
+from index_folders import ENCODER, SPACE, make_index, name_items, unit_vectors
 
 from encoder.errors import PocketlensError
 from encoder.evaluation.index_recall import measure_index_recall
-from server_index.arrange import arrange
+from server_index.arrange import arrange, retune
 from server_index.choose import (
     Targets,
     choose_fitting,
@@ -14,7 +14,7 @@ from server_index.choose import (
     list_candidates,
     read_bytes,
 )
-from server_index.faiss_index import Kind
+from server_index.faiss_index import Kind, SearchEffort
 from server_index.index import Index
 from server_index.writer import IndexWriter, create_index
 
@@ -97,3 +97,13 @@ def test_deleted_vectors_are_neither_asked_nor_wanted(filled: Path) -> None:
         writer.delete([str(n) for n in range(0, 3000, 2)])
         (line,) = arrange(writer, Targets(), Kind("Flat"))
     assert "finds 1.000" in line and np.isclose(len(Index(filled)), 1500)
+
+
+def test_an_index_is_tuned_as_the_kind_that_it_is(tmp_path: Path) -> None:
+    vectors = unit_vectors(600)
+    make_index(tmp_path, vectors).close()
+    with IndexWriter(tmp_path) as writer:
+        assert list(retune(writer, Targets())) == []
+        writer.compact(Kind("IVF4,SQ8"), SearchEffort(probes=1))
+        (line,) = retune(writer, Targets(min_recall=0.99))
+        assert line.startswith("IVF4,SQ8: as it was") and writer.state.effort.probes == 4
