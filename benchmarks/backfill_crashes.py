@@ -32,7 +32,13 @@ from encoder.images import Source
 from encoder.space import EmbeddingSpace, mint_space
 from encoder.vector_map import VectorMap
 from server_index import backfill as filling
-from server_index.backfill import Backfill, begin_backfill, finish_backfill, run_backfill
+from server_index.backfill import (
+    Backfill,
+    begin_backfill,
+    check_backfill,
+    finish_backfill,
+    run_backfill,
+)
 from server_index.faiss_index import Kind
 from server_index.index import Index
 from server_index.items import Item
@@ -93,7 +99,8 @@ def run_until_killed(folder: Path, compatible: Path, journal: Path) -> None:
     """Go on with the backfill to its end, and note how far it is."""
     filling.STEP = 40
     with IndexWriter(folder) as writer:
-        found = begin_backfill(writer, compatible)
+        found = check_backfill(writer, compatible, Named(), Backfill())
+        begin_backfill(writer, compatible, found)
         journal.write_text(str(COUNT - len(find_missing(writer))))
         while True:
             progress = run_backfill(writer, found, Named(), Backfill("random", most=40))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from encoder.checkpoint import Checkpoint
 from encoder.compatibility import load_compatibility
@@ -15,7 +15,7 @@ from encoder.evaluate import (
     refuse_changed,
     refuse_trained,
 )
-from encoder.evaluation.matrix import Encoded, Matrix, Requirement, fill_matrix
+from encoder.evaluation.matrix import Encoded, Matrix, Requirement, check_requirement, fill_matrix
 from encoder.evaluation.protocol import Judging
 
 
@@ -40,6 +40,7 @@ def measure_matrix(
     Raises:
         PocketlensError: when an encoder learnt a test class, or a compatibility is damaged.
     """
+    check_requirement(requirement)
     found = [load_compatibility(folder) for folder in compatibilities]
     table = read_table(data)
     newest = list(queries.values())[-1]
@@ -59,7 +60,8 @@ def measure_matrix(
     vectors = dict(zip(distinct, encoded, strict=True))
 
     def take(name: str, each: Checkpoint) -> Encoded:
-        return Encoded(name, each.space.id, each.encoder, vectors[each.encoder])
+        role: Literal["teacher", "student"] = "student" if each.kind == "student" else "teacher"
+        return Encoded(name, each.space.id, each.encoder, vectors[each.encoder], role)
 
     positions = {tuple(each.positions.tolist()) for each in vectors.values()}
     if len(positions) > 1:

@@ -22,7 +22,7 @@ from encoder.vector_map import VectorMap
 
 FORMAT = 1
 COMPATIBILITY = "compatibility.json"
-_TENSORS = "compatibility.safetensors"
+TENSORS = "compatibility.safetensors"
 # Backward: new queries are mapped to the old space, and the database stays. Forward: the old
 # vectors of the database are mapped to the new space, once.
 Direction = Literal["backward", "forward"]
@@ -59,6 +59,15 @@ class Compatibility:
         """Return the space in which database vectors are asked."""
         return self.database if self.direction == "backward" else self.query
 
+    def pack(self) -> bytes:
+        """Return the weights as a safetensors file."""
+        doubt = self.doubt.to_tensors("doubt") if self.doubt else {}
+        return save(self.map.to_tensors() | doubt)
+
+    def digest(self) -> str:
+        """Return the digest of the weights, by which a report names it."""
+        return hashlib.sha256(self.pack()).hexdigest()
+
     def map_queries(self, vectors: Vectors) -> Vectors:
         """Return what is asked of the database `[n, any]`."""
         return self.map.apply(vectors) if self.direction == "backward" else vectors
@@ -70,8 +79,8 @@ class Compatibility:
 
 def save_compatibility(found: Compatibility, folder: Path) -> None:
     """Write a compatibility's files into an existing folder (atomic through `new_folder`)."""
-    data = save(found.map.to_tensors() | (found.doubt.to_tensors("doubt") if found.doubt else {}))
-    write_bytes(folder / _TENSORS, data)
+    data = found.pack()
+    write_bytes(folder / TENSORS, data)
     write_json(
         folder / COMPATIBILITY,
         {
@@ -92,7 +101,7 @@ def load_compatibility(folder: Path) -> Compatibility:
     Raises:
         PocketlensError: naming the file that is missing, damaged, or of another format.
     """
-    file, stored = folder / COMPATIBILITY, folder / _TENSORS
+    file, stored = folder / COMPATIBILITY, folder / TENSORS
     if not file.is_file():
         raise PocketlensError(
             f"{folder}: declares no compatibility (no {COMPATIBILITY}); train-compatible writes one"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from encoder.atomic import new_folder
-from encoder.compatibility import COMPATIBILITY, Compatibility, load_compatibility
+from encoder.compatibility import COMPATIBILITY, TENSORS, Compatibility, load_compatibility
 from encoder.errors import PocketlensError
 from encoder.evaluation.score_scale import ScoreScale
 from encoder.json_files import read_json
@@ -76,12 +76,13 @@ def keep_compatibility(
     """
     found = load_compatibility(source)
     space = read_accepted(found, index_space, source).space.id
-    kept = folder / ACCEPTS / space
+    made = Acceptance(space, digest_compatibility(source), dict(evidence) | {"shown": found.shown})
+    kept = folder / ACCEPTS / made.folder
     kept.parent.mkdir(exist_ok=True)
     with new_folder(kept, marker=COMPATIBILITY, overwrite=True) as scratch:
-        for name in digest_compatibility(source):
+        for name in made.files:
             shutil.copyfile(source / name, scratch / name)
-    return Acceptance(space, digest_compatibility(kept), dict(evidence) | {"shown": found.shown})
+    return made
 
 
 def read_evidence(report: Path, compatibility: Path) -> dict[str, Any]:
@@ -98,29 +99,28 @@ def read_evidence(report: Path, compatibility: Path) -> dict[str, Any]:
 
 
 def _read_evidence(found: Compatibility, value: dict[str, Any], report: Path) -> dict[str, Any]:
-    spaces = {"query": found.query.id, "database": found.database.id}
-    shown = [
-        each
-        for each in value.get("declared", [])
-        if isinstance(each, dict) and {name: each.get(name) for name in spaces} == spaces
-    ]
+    shown = [each for each in value["declared"] if each["compatibility"] == found.digest()]
     if not shown:
         raise PocketlensError(
-            f"{report}: does not show queries of {found.query.id} in {found.database.id}"
+            f"{report}: does not show this compatibility of {found.query.id} with "
+            f"{found.database.id}"
         )
-    if not all(each.get("holds") for each in shown):
+    if not all(each["holds"] is True for each in shown):
         raise PocketlensError(f"{report}: shows that the compatibility does not hold")
     digest = hashlib.sha256(report.read_bytes()).hexdigest()
-    names = [each.get("names") for each in shown]
+    names = [each["names"] for each in shown]
     curves = [
         {
             "order": str(curve["order"]),
             "shares": [float(share) for share in curve["shares"]],
             "r1": [float(row["figures"]["r1"]) for row in curve["rows"]],
         }
-        for curve in value.get("curves", [])
+        for curve in value["curves"]
         if [curve["query"], curve["database"]] in names
     ]
+    for curve in curves:
+        if not len(curve["shares"]) == len(curve["r1"]) > 0:
+            raise ValueError("a curve of as many shares as figures")
     return {"report": {"sha256": digest, "declared": shown, "curves": curves}}
 
 
@@ -135,8 +135,8 @@ def expect_recall(evidence: Mapping[str, Any], order: str, share: float) -> floa
 def digest_compatibility(folder: Path) -> dict[str, str]:
     """Return the digests of a compatibility's files by name; a checkpoint may lie beside them."""
     return {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(folder.glob(f"{Path(COMPATIBILITY).stem}.*"))
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in (COMPATIBILITY, TENSORS)
     }
 
 
@@ -155,10 +155,12 @@ def read_kept(folder: Path, accepted: Acceptance) -> Compatibility:
     Raises:
         PocketlensError: naming the file that is missing or damaged.
     """
-    kept = folder / ACCEPTS / accepted.space
-    found = load_compatibility(kept)
+    kept = folder / ACCEPTS / accepted.folder
+    try:
+        found, digests = load_compatibility(kept), digest_compatibility(kept)
+    except OSError as error:
+        raise PocketlensError(f"{kept}: missing or unreadable ({error.strerror})") from None
     for name, digest in accepted.files.items():
-        file = kept / name
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-            raise PocketlensError(f"{file}: missing or damaged (not what was accepted)")
+        if digests.get(name) != digest:
+            raise PocketlensError(f"{kept / name}: damaged (not what was accepted)")
     return found

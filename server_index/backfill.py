@@ -38,7 +38,7 @@ from server_index.next_layer import (
     map_layer,
     require_encoder,
 )
-from server_index.source import Entry
+from server_index.source import Entry, open_path
 from server_index.stored import living_keys, read_chunks
 from server_index.writer import IndexWriter
 
@@ -78,28 +78,46 @@ class Progress:
         return self.done / max(self.items, 1)
 
 
-def begin_backfill(writer: IndexWriter, source: Path) -> Compatibility:
-    """Begin to bring an index into the new space of a compatibility, or go on; return it.
+def check_backfill(
+    writer: IndexWriter, source: Path, encoder: DatabaseEncoder, backfill: Backfill
+) -> Compatibility:
+    """Return a compatibility when an index can be brought into its new space so.
 
     Raises:
-        PocketlensError: when it is of another space, or another backfill is begun.
+        PocketlensError: when it or the encoder is of another space, the index keeps a prefix or is
+            there already, or the order needs what is not given.
     """
-    found = load_compatibility(source)
-    there, old, new = writer.state.space.id, found.database.id, found.query.id
+    found, state = load_compatibility(source), writer.state
+    there, old, new = state.space.id, found.database.id, found.query.id
     if there not in (old, new):
         raise PocketlensError(f"{source}: brings space {old} to {new}, and the index is in {there}")
     if found.direction == "backward" and there == new:
         raise PocketlensError(f"{writer.folder}: is in space {new} already")
+    if state.dim != state.space.dim:
+        raise PocketlensError(
+            f"{writer.folder}: keeps {state.dim} of {state.space.dim} dimensions, and only whole "
+            "vectors can be brought into another space; build it anew"
+        )
+    if state.next and state.next.space.id != new:
+        raise PocketlensError(
+            f"{writer.folder}: is being brought into space {state.next.space.id}; finish that first"
+        )
+    require_same_space(encoder.space, found.query, what="the encoder")
+    if state.next:
+        require_encoder(writer, encoder.encoder)
+    if backfill.order == "traffic" and backfill.counts is None:
+        raise PocketlensError("--order traffic needs --traffic, a table of id and count")
+    if backfill.order == "doubt" and found.doubt is None:
+        raise PocketlensError("--order doubt: the compatibility cannot tell; take another")
+    return found
+
+
+def begin_backfill(writer: IndexWriter, source: Path, found: Compatibility) -> None:
+    """Begin to bring an index into the new space of a compatibility that was checked, or go on."""
     if found.direction == "backward":
         begin_layer(writer, source)
-    elif there == old:
-        if writer.state.dim != writer.state.space.dim:
-            raise PocketlensError(
-                f"{writer.folder}: keeps {writer.state.dim} of {writer.state.space.dim} "
-                "dimensions, and only whole vectors can be mapped"
-            )
+    elif writer.state.space.id == found.database.id:
         map_layer(writer, found.query, found.map_database, name_mapped(writer, found))
-    return found
 
 
 def name_mapped(writer: IndexWriter, found: Compatibility) -> str:
@@ -119,39 +137,34 @@ def run_backfill(
 ) -> Progress:
     """Encode items anew, in the order asked for, from their files or from where `entries` come.
 
-    Raises:
-        PocketlensError: when the encoder is of another space, or the layer another encoder's.
+    What was begun was checked. Items that cannot be read, or are not where `entries` come from, do
+    not count to the `most`, so that the next run meets others.
     """
-    require_same_space(encoder.space, found.query, what="the encoder")
-    if found.direction == "backward":
-        require_encoder(writer, encoder.encoder)
     missing = list_missing(writer, found, encoder.encoder)
-    planned = plan(writer, found, missing, backfill)[: backfill.most]
+    planned, most = plan(writer, found, missing, backfill), backfill.most or len(missing)
     # Where the source is read through to find some of its entries, it is not for each few.
-    block = len(planned) // _PASSES + STEP if entries else STEP
-    started, added, reasons = time.monotonic(), 0, list[str]()
+    block = min(len(planned), most) // _PASSES + STEP if entries else STEP
+    started, added, tried, reasons = time.monotonic(), 0, 0, list[str]()
     for at in range(0, len(planned), block):
-        chosen = _choose(writer, planned[at : at + block], entries)
-        for some in (chosen[first : first + STEP] for first in range(0, len(chosen), STEP)):
+        chosen = _choose(writer, planned[at : at + block], entries, reasons)
+        while chosen and added < most:
+            some, chosen = chosen[: min(STEP, most - added)], chosen[min(STEP, most - added) :]
             added += _encode(writer, found, encoder, some, reasons)
+            tried += len(some)
             advance(len(some))
             if backfill.rate:
-                time.sleep(max(0.0, added / backfill.rate - (time.monotonic() - started)))
+                time.sleep(max(0.0, tried / backfill.rate - (time.monotonic() - started)))
+        if added >= most:
+            break
     done = len(writer) - len(missing) + added
     return Progress(len(writer), done, tuple(reasons))
 
 
-def count_missing(writer: IndexWriter, source: Path, encoder: DatabaseEncoder) -> tuple[int, int]:
-    """Return how many items are not encoded anew yet, of how many; nothing needs to be begun.
-
-    Raises:
-        PocketlensError: when the encoder is not of the new space.
-    """
-    found = load_compatibility(source)
-    require_same_space(encoder.space, found.query, what="the encoder")
+def count_missing(writer: IndexWriter, found: Compatibility, encoder: str) -> tuple[int, int]:
+    """Return how many items are not encoded anew yet, of how many; nothing needs to be begun."""
     if found.direction == "backward" and writer.state.next is None:
         return len(writer), len(writer)
-    return len(list_missing(writer, found, encoder.encoder)), len(writer)
+    return len(list_missing(writer, found, encoder)), len(writer)
 
 
 def list_missing(writer: IndexWriter, found: Compatibility, encoder: str) -> Rows:
@@ -166,22 +179,15 @@ def list_missing(writer: IndexWriter, found: Compatibility, encoder: str) -> Row
 
 
 def plan(writer: IndexWriter, found: Compatibility, missing: Rows, backfill: Backfill) -> Rows:
-    """Return the keys of the items to encode anew, the first ones first.
-
-    Raises:
-        PocketlensError: when the order needs what the compatibility or the caller does not give.
-    """
+    """Return the keys of the items to encode anew, the first ones first."""
     if backfill.order == "random" or not len(missing):
         return put_in_order(missing, np.zeros(len(missing)), backfill.seed)
     if backfill.order == "traffic":
-        if backfill.counts is None:
-            raise PocketlensError("--order traffic needs --traffic, a table of id and count")
-        first = score_by_traffic(_name(writer, missing), backfill.counts)
+        first = score_by_traffic(_name(writer, missing), backfill.counts or {})
         return put_in_order(missing, first, backfill.seed)
     chunks = _read_old(writer, missing)
     if backfill.order == "doubt":
-        if found.doubt is None or writer.state.dim != writer.state.space.dim:
-            raise PocketlensError("--order doubt: the compatibility cannot tell; take another")
+        assert found.doubt
         first = score_by_doubt(chunks, found.doubt)
     else:
         with Index(writer.folder) as index:
@@ -208,7 +214,7 @@ def finish_backfill(
     wanted = kind or writer.state.kind
     if found.direction == "backward":
         assert writer.state.next
-        if writer.state.next.kind != wanted:
+        if writer.state.next.kind != wanted and len(writer):
             arrange_layer(writer, wanted)
         end_layer(writer)
     elif writer.state.kind != wanted:
@@ -216,14 +222,26 @@ def finish_backfill(
 
 
 def _choose(
-    writer: IndexWriter, block: Rows, entries: Callable[[], Iterable[Entry]] | None
+    writer: IndexWriter,
+    block: Rows,
+    entries: Callable[[], Iterable[Entry]] | None,
+    reasons: list[str],
 ) -> list[tuple[int, Entry]]:
-    """Return keys and entries of some items, in the order of the block or of where they come."""
+    """Return keys and entries of some items, in the order of the block or of where they come.
+
+    What is known of an item stays so; of the entry only where it lies is taken.
+    """
     named = writer.record.items(block.tolist())
     if entries is None:
-        return [(key, Entry(named[key], Path(named[key].path))) for key in block.tolist()]
-    keys = {item.id: key for key, item in named.items()}
-    return [(keys[entry.item.id], entry) for entry in entries() if entry.item.id in keys]
+        return [(key, Entry(named[key], open_path(named[key].path))) for key in block.tolist()]
+    keys, chosen = {item.id: key for key, item in named.items()}, list[tuple[int, Entry]]()
+    for entry in entries():
+        key = keys.pop(entry.item.id, None)
+        if key is not None:
+            lies = {name: getattr(entry.item, name) for name in ("path", "size", "mtime_ns")}
+            chosen.append((key, Entry(dataclasses.replace(named[key], **lies), entry.source)))
+    reasons.extend(f"{name!a}: is not in the source" for name in keys)
+    return chosen
 
 
 def _encode(

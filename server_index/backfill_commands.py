@@ -68,6 +68,9 @@ def backfill(
     ] = None,
     rate: Annotated[float, typer.Option(help="Most images a second; 0 for no limit.")] = 0.0,
     precision: Annotated[str, typer.Option(help="Of a checkpoint: auto, fp32 or bf16.")] = "auto",
+    averaging: Annotated[
+        str, typer.Option("--average", help="Looks at each image: none, flip (2) or crops (7).")
+    ] = "none",
     kind: KindOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the random order.")] = 0,
     dry_run: Annotated[
@@ -83,9 +86,11 @@ def backfill(
     from encoder.progress import report_set_aside, track
     from server_index.acceptance import expect_recall
     from server_index.arrange import retune
+    from server_index.averaging import read_averaging
     from server_index.backfill import (
         Backfill,
         begin_backfill,
+        check_backfill,
         count_missing,
         finish_backfill,
         run_backfill,
@@ -103,7 +108,10 @@ def backfill(
         raise PocketlensError(f"--rate {rate} must not be negative")
     if traffic and order != "traffic":
         raise PocketlensError("--traffic has no meaning without --order traffic")
+    if str(source) == "-":
+        raise PocketlensError("--source - cannot be read more than once; give a file of paths")
     counts = read_counts(traffic) if traffic else None
+    wanted, looks = read_kind(kind), read_averaging(averaging)
     plan = Backfill(check_order(order), seed=seed, most=most, rate=rate, counts=counts)
     with IndexWriter(index) as writer:
         if give_up:
@@ -112,13 +120,14 @@ def backfill(
             return
         if encoder is None:
             raise PocketlensError("--encoder is needed: the new database encoder")
-        opened = open_encoder(encoder, precision=precision)
+        opened = open_encoder(encoder, precision=precision, averaging=looks)
+        found = check_backfill(writer, compatibility, opened, plan)
         if dry_run:
-            missing, total = count_missing(writer, compatibility, opened)
+            missing, total = count_missing(writer, found, opened.encoder)
             print(f"{index}: {missing} of {total} items would be encoded anew, by {order}")
             return
-        found = begin_backfill(writer, compatibility)
-        missing, total = count_missing(writer, compatibility, opened)
+        begin_backfill(writer, compatibility, found)
+        missing, total = count_missing(writer, found, opened.encoder)
         with track("encoding anew", min(missing, most or missing)) as advance:
             entries = (lambda: read_entries(source)) if source else None
             progress = run_backfill(writer, found, opened, plan, entries=entries, advance=advance)
@@ -129,7 +138,7 @@ def backfill(
         if shown is not None:
             print(f"at this share the report that was accepted shows R@1 {shown:.1f}")
         if progress.done == progress.items and finish:
-            finish_backfill(writer, found, opened.encoder, kind=read_kind(kind))
+            finish_backfill(writer, found, opened.encoder, kind=wanted)
             for line in retune(writer, Targets()):
                 print(line)
             print(f"{index}: in space {writer.state.space.id} now, {writer.state.kind.spec}")

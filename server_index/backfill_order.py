@@ -56,8 +56,12 @@ def score_by_doubt(chunks: Iterator[Vectors], doubt: Perceptron) -> Scores:
 
 def score_by_margin(chunks: Iterator[Vectors], nearest: Callable[[Vectors], Vectors]) -> Scores:
     """Return each vector's mean cosine to the others nearest to it; `nearest` gives the scores."""
-    # The best is the item itself.
-    return _join([np.mean(nearest(vectors)[:, 1:], axis=1) for vectors in chunks])
+    found = []
+    for vectors in chunks:
+        # The best is the item itself; codes may find fewer than were asked for.
+        scores = np.maximum(nearest(vectors)[:, 1:], -1)
+        found.append(scores.sum(axis=1) / max(1, scores.shape[1]))
+    return _join(found)
 
 
 def score_by_traffic(names: Sequence[str], counts: dict[str, float]) -> Scores:

@@ -21,7 +21,7 @@ from server_index.faiss_index import Kind, Rows, Vectors
 from server_index.segment import SegmentFacts, rows_of
 from server_index.segment_making import chunk, divide, train_layer, write_segment
 from server_index.snapshot import Part
-from server_index.state import Layer
+from server_index.state import Acceptance, Layer
 from server_index.stored import draw_vectors, living_keys, open_layer, read_chunks
 from server_index.writer import THOROUGH, IndexWriter
 
@@ -37,9 +37,11 @@ def accept_space(writer: IndexWriter, source: Path, evidence: Mapping[str, Any])
     """
     with writer.turn:
         made = keep_compatibility(writer.folder, source, writer.state.space.id, evidence)
+        before = writer.state.accepts
         with writer.change():
-            others = [each for each in writer.state.accepts if each.space != made.space]
+            others = [each for each in before if each.space != made.space]
             writer.set_state(accepts=(*others, made))
+        _remove(writer, before)
     return made.space
 
 
@@ -57,7 +59,14 @@ def refuse_space(writer: IndexWriter, space: str) -> None:
             raise PocketlensError(f"{writer.folder}: is being brought into space {space}")
         with writer.change():
             writer.set_state(accepts=tuple(each for each in state.accepts if each.space != space))
-        shutil.rmtree(writer.folder / ACCEPTS / space, ignore_errors=True)
+        _remove(writer, state.accepts)
+
+
+def _remove(writer: IndexWriter, before: Sequence[Acceptance]) -> None:
+    """Remove the files of what is not accepted any more."""
+    kept = {each.folder for each in writer.state.accepts}
+    for gone in {each.folder for each in before} - kept:
+        shutil.rmtree(writer.folder / ACCEPTS / gone, ignore_errors=True)
 
 
 def begin_layer(writer: IndexWriter, source: Path, *, dim: int | None = None) -> None:
@@ -107,7 +116,7 @@ def add_to_layer(writer: IndexWriter, keys: Rows, vectors: Vectors, encoder: str
         layer = _require_layer(writer)
         check_vectors(vectors, layer.dim)
         require_encoder(writer, encoder)
-        order = np.argsort(keys, kind="stable")
+        order = np.unique(keys, return_index=True)[1]
         wanted = np.isin(keys[order], writer.record.living_of(keys.tolist()))
         for part in list_parts(writer):
             wanted &= ~rows_of(part.keys, keys[order])[1]

@@ -26,6 +26,8 @@ from server_index.items import Item, Value
 _LISTS = (".txt", ".lst", ".list")
 _LONGEST_TEXT = 64 << 10
 _PARQUET_ROWS = 4096
+# What a path is followed by where a box of the picture is meant (W3C media fragments).
+_BOX = "#xywh="
 # Not a postal code that begins with a zero.
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17})(?P<rest>\.\d+(?:[eE][-+]?\d{1,2})?|[eE][-+]?\d{1,2})?")
 
@@ -95,13 +97,26 @@ def _make_entry(
     source = file if row.box is None else BoxedFile(file, row.box)
     # Not resolved: that looks at every folder above, for every image.
     path = os.path.abspath(file)  # noqa: PTH100
-    return Entry(_stat(Item(name or row.path, path, {**known, **(metadata or {})})), source)
+    if row.box is not None:
+        # As a media fragment, so that what is read is known from the path.
+        path += _BOX + ",".join(f"{side:g}" for side in row.box)
+    return Entry(_stat(Item(name or row.path, path, {**known, **(metadata or {})}), file), source)
 
 
-def _stat(item: Item) -> Item:
+def open_path(path: str) -> Source:
+    """Return what an item's recorded path names: a file, or a box of one."""
+    file, found, sides = path.rpartition(_BOX)
+    try:
+        left, top, width, height = map(float, sides.split(","))
+    except ValueError:
+        return Path(path)
+    return BoxedFile(Path(file), (left, top, width, height)) if found else Path(path)
+
+
+def _stat(item: Item, file: Path) -> Item:
     """Add the file's size and time; of one that is missing, decoding will tell."""
     try:
-        status = Path(item.path).stat()
+        status = file.stat()
     except (OSError, ValueError):  # a zero byte in a name
         return item
     return dataclasses.replace(item, size=status.st_size, mtime_ns=status.st_mtime_ns)

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Self
 
+from encoder.digests import digest_json
 from encoder.errors import PocketlensError
 from encoder.json_files import require_format
 from encoder.space import EmbeddingSpace
@@ -55,13 +56,19 @@ class Layer:
 class Acceptance:
     """Name a space whose queries are answered, and what shows that they find enough.
 
-    `files` are the digests of the files of its compatibility, which lie under `accepts/` and the
-    space's id. `evidence` is what was known when it was accepted: figures, and the report's digest.
+    `files` are the digests of the files of its compatibility, which lie in a `folder` of their own
+    under `accepts/`. `evidence` is what was known when it was accepted: figures, and the report's
+    digest.
     """
 
     space: str
     files: dict[str, str]
     evidence: dict[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """Return the name of the folder, which follows from what is in it."""
+        return f"{self.space}-{digest_json(self.files)[:8]}"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""

@@ -41,7 +41,7 @@ def _check(folder: Path, record: Record) -> Iterator[str]:
     yield from check_manifest(folder, record)
     for accepted in state.accepts:
         for name, digest in accepted.files.items():
-            yield from check_digest(folder / ACCEPTS / accepted.space / name, digest)
+            yield from check_digest(folder / ACCEPTS / accepted.folder / name, digest)
     for layer in state.layers:
         if layer.quantiser:
             yield from check_digest(folder / layer.quantiser, layer.quantiser_sha256)

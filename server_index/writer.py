@@ -353,7 +353,7 @@ class IndexWriter:
         for folder in (self.folder / SEGMENTS).glob("*"):
             if folder.name not in known:
                 shutil.rmtree(folder, ignore_errors=True)
-        accepted = {each.space for each in self.state.accepts}
+        accepted = {each.folder for each in self.state.accepts}
         for folder in (self.folder / ACCEPTS).glob("*"):
             if folder.name not in accepted:
                 shutil.rmtree(folder, ignore_errors=True)

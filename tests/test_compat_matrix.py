@@ -108,6 +108,21 @@ def test_a_better_query_encoder_holds_and_one_that_is_none_does_not() -> None:
     assert fill(queries=asked, databases=asked, requirement="not-worse").holds
 
 
+def test_students_are_judged_against_old_students() -> None:
+    old, new = encode("old", OLD.id, 0.9, 8), encode("new", NEW.id, 0.5, 12, seed=1)
+    small = dataclasses.replace(encode("small", NEW.id, 0.8, 12, seed=3), role="student")
+    before = dataclasses.replace(encode("before", OLD.id, 1.2, 8, seed=4), role="student")
+    databases = [old, new]
+    matrix = fill(queries=[small, old, new], databases=databases)
+    assert [each.names[0] for each in matrix.declared] == ["new"]
+    matrix = fill(queries=[before, small, old, new], databases=databases)
+    assert [each.names[0] for each in matrix.declared] == ["small", "new"]
+    gains = {each.names[0]: each.gain["r1"] for each in matrix.declared}
+    cells = {(c.query, c.database): c.row.figures["r1"] for c in matrix.cells}
+    assert gains["small"] == pytest.approx(cells["small", "old"] - cells["before", "old"])
+    assert gains["new"] == pytest.approx(cells["new", "old"] - cells["old", "old"])
+
+
 def test_curves_go_from_the_old_database_to_the_new_one() -> None:
     matrix = fill()
     cells = {(c.query, c.database): c.row.figures for c in matrix.cells}
@@ -215,9 +230,11 @@ def test_an_index_is_told_of_a_space_with_what_shows_it(
     file.write_text(json.dumps(value))
     shown = succeed(capsys, "index", "accept", index, new, "--report", file)
     assert "answers queries of" in shown
-    file.write_text(json.dumps({**value, "curves": [{"order": 3}]}))
-    line = refuse(capsys, "index", "accept", index, new, "--report", file)
-    assert "not a report of compat-matrix" in line
+    torn = [{**curve, "rows": []} for curve in value["curves"]]
+    for curves in ([{"order": 3}], torn):
+        file.write_text(json.dumps({**value, "curves": curves}))
+        line = refuse(capsys, "index", "accept", index, new, "--report", file)
+        assert "not a report of compat-matrix" in line
     value["declared"] = []
     file.write_text(json.dumps(value))
     assert "does not show" in refuse(capsys, "index", "accept", index, new, "--report", file)

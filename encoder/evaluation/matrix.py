@@ -37,12 +37,16 @@ _RANDOM_SEEDS = (0, 1, 2)
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """Hold an encoder's name, its space and its vectors of the test images."""
+    """Hold an encoder's name, its space and its vectors of the test images.
+
+    A query encoder is judged against the old ones of its `role`: teachers and students apart.
+    """
 
     name: str
     space: str
     encoder: str
     vectors: EncodedSet
+    role: Literal["teacher", "student"] = "teacher"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,12 +96,15 @@ class Curve:
 class Declared:
     """Say whether a declared compatibility holds: new queries find more in the old database.
 
-    `gain` is the difference to old queries there, in per cent; `update_gain` its share of what the
-    new model alone would bring; `self_loss` what the new model loses against an independent one.
+    `query` and `database` are spaces, `compatibility` the digest of its weights, `names` the two
+    encoders. `gain` is the difference to old queries there, in per cent; `update_gain` its share of
+    what the new model alone would bring; `self_loss` what the new model loses against an
+    independent one.
     """
 
     query: str
     database: str
+    compatibility: str
     names: tuple[str, str]
     gain: dict[str, float]
     intervals: dict[str, Interval]
@@ -159,9 +166,7 @@ def fill_matrix(
     Raises:
         PocketlensError: when a declared compatibility has not both encoders among those given.
     """
-    if requirement not in get_args(Requirement):
-        known = ", ".join(get_args(Requirement))
-        raise PocketlensError(f"--require {requirement!r} is not one of {known}")
+    check_requirement(requirement)
     cells = [
         Cell(query.name, database.name, how, evaluate_pair(how, *sides, judging))
         for query in queries
@@ -174,7 +179,11 @@ def fill_matrix(
     declared, curves = [], []
     for found in compatibilities:
         new, old, anew = _find_sides(found, queries, databases)
-        declared.append(_judge(found, new, old, queries, independent, first, requirement))
+        for query in (each for each in queries if each.space == found.query.id):
+            before = _find_baseline(query, old, queries, first)
+            alone = independent if query.role == "teacher" else None
+            if before:
+                declared.append(_judge(found, query, old, before, alone, first, requirement))
         if anew:
             drawn = _draw_curves(found, new, old, anew, shares, orders, first)
             curves += list(drawn)
@@ -185,6 +194,13 @@ def fill_matrix(
         tuple(declared),
         tuple(curves),
     )
+
+
+def check_requirement(requirement: str) -> None:
+    """Refuse a requirement that is not known."""
+    if requirement not in get_args(Requirement):
+        known = ", ".join(get_args(Requirement))
+        raise PocketlensError(f"--require {requirement!r} is not one of {known}")
 
 
 def _meet(
@@ -238,18 +254,27 @@ def _find_sides(
     return new, old, next((each for each in databases if each.space == found.query.id), None)
 
 
+def _find_baseline(
+    query: Encoded, old: Encoded, queries: Sequence[Encoded], judging: Judging
+) -> EvaluationRow | None:
+    """Return the best row of the old query encoders of a role; None where no student was old."""
+    same = [each for each in queries if (each.space, each.role) == (old.space, query.role)]
+    if not same and query.role == "teacher":
+        same = [old]
+    rows = [evaluate_pair("old → old", each.vectors, old.vectors, judging) for each in same]
+    return max(rows, key=lambda row: row.figures["map_at_r"], default=None)
+
+
 def _judge(
     found: Compatibility,
     new: Encoded,
     old: Encoded,
-    queries: Sequence[Encoded],
+    baseline: EvaluationRow,
     independent: Encoded | None,
     judging: Judging,
     requirement: Requirement,
 ) -> Declared:
     """Compare new queries with old ones in the old database."""
-    before = next((each for each in queries if each.space == found.database.id), old)
-    baseline = evaluate_pair("old → old", before.vectors, old.vectors, judging)
     ((_, sides),) = _meet(new, old, [found])
     crossed = evaluate_pair("new → old", *sides, judging)
     gain = {name: crossed.figures[name] - baseline.figures[name] for name in FIGURES}
@@ -262,6 +287,7 @@ def _judge(
     return Declared(
         found.query.id,
         found.database.id,
+        found.digest(),
         (new.name, old.name),
         gain,
         intervals,

@@ -1,5 +1,6 @@
 """An index brought into a new space while it is searched: joined search, orders, kills, the end."""
 
+import dataclasses
 import shutil
 import threading
 import time
@@ -25,13 +26,17 @@ from two_spaces import (
     map_new,
 )
 
-from encoder.compatibility import load_compatibility
+from encoder.compatibility import Compatibility, load_compatibility, save_compatibility
 from encoder.errors import PocketlensError
+from encoder.evaluation.score_scale import ScoreScale
+from encoder.images import BoxedFile
 from server_index import backfill as filling
 from server_index import next_layer
+from server_index.acceptance import keep_compatibility
 from server_index.backfill import (
     Backfill,
     begin_backfill,
+    check_backfill,
     finish_backfill,
     list_missing,
     plan,
@@ -44,7 +49,7 @@ from server_index.faiss_index import Kind
 from server_index.index import Index
 from server_index.next_layer import accept_space, give_up_layer, refuse_space
 from server_index.service import ServiceSettings
-from server_index.source import Entry
+from server_index.source import Entry, open_path
 from server_index.verify import verify
 from server_index.writer import IndexWriter
 
@@ -67,6 +72,13 @@ def compatible(tmp_path: Path) -> Path:
 def make_encoder(leave_out: tuple[str, ...] = ()) -> NamedEncoder:
     vectors = dict(zip(NAMES, draw_new(COUNT), strict=True))
     return NamedEncoder({name: each for name, each in vectors.items() if name not in leave_out})
+
+
+def begin(writer: IndexWriter, source: Path, **changes: object) -> Compatibility:
+    """Check and begin as the command does."""
+    found = check_backfill(writer, source, make_encoder(), Backfill(**changes))  # type: ignore[arg-type]
+    begin_backfill(writer, source, found)
+    return found
 
 
 def rank_both(query: np.ndarray, done: set[str], alive: list[str], count: int) -> list[str]:
@@ -138,7 +150,8 @@ def test_what_is_accepted_must_fit_and_stay_whole(
         with pytest.raises(PocketlensError, match="declares no compatibility"):
             accept_space(writer, tmp_path, {})
         accept_space(writer, compatible, {})
-    file = index / "accepts" / NEW.id / "compatibility.safetensors"
+    (kept,) = (index / "accepts").iterdir()
+    file = kept / "compatibility.safetensors"
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert any("compatibility.safetensors" in line for line in verify(index))
@@ -157,7 +170,7 @@ def test_every_state_of_a_backfill_is_searched_as_defined(
     with Index(index) as opened:
         for turn in range(6):
             with IndexWriter(index) as writer:
-                found = begin_backfill(writer, compatible)
+                found = begin(writer, compatible)
                 settings_ = Backfill(order, most=12, counts=counts)  # type: ignore[arg-type]
                 done = run_backfill(writer, found, encoder, settings_).done
                 missing = list_missing(writer, found, NEW_ENCODER)
@@ -184,13 +197,13 @@ def test_every_state_of_a_backfill_is_searched_as_defined(
         assert set(opened.encoders(list(range(COUNT))).values()) == {NEW_ENCODER}
     assert verify(index) == [] and len(list((index / "segments").iterdir())) == 5
     with IndexWriter(index) as writer, pytest.raises(PocketlensError, match="already"):
-        begin_backfill(writer, compatible)
+        begin(writer, compatible)
 
 
 def test_filters_deletes_and_additions_meanwhile(index: Path, compatible: Path) -> None:
     encoder = make_encoder()
     with IndexWriter(index) as writer:
-        found = begin_backfill(writer, compatible)
+        found = begin(writer, compatible)
         run_backfill(writer, found, encoder, Backfill("random", most=30))
         done = set(encoder.asked)
         gone = [sorted(done)[0], sorted(set(NAMES) - done)[0]]
@@ -231,7 +244,7 @@ def test_filters_hold_in_both_layers(tmp_path: Path, compatible: Path) -> None:
     items = [Item(name, f"/images/{name}", {"odd": int(name) % 2}) for name in NAMES]
     with IndexWriter(folder) as writer:
         writer.add(unit_vectors(COUNT), items, ENCODER)
-        found = begin_backfill(writer, compatible)
+        found = begin(writer, compatible)
         encoder = make_encoder()
         run_backfill(writer, found, encoder, Backfill("random", most=25))
     odd = [name for name in NAMES if int(name) % 2]
@@ -245,7 +258,7 @@ def test_filters_hold_in_both_layers(tmp_path: Path, compatible: Path) -> None:
 def test_what_cannot_be_read_is_told_and_holds_up_the_end(index: Path, compatible: Path) -> None:
     encoder = make_encoder(leave_out=("07", "31"))
     with IndexWriter(index) as writer:
-        found = begin_backfill(writer, compatible)
+        found = begin(writer, compatible)
         progress = run_backfill(writer, found, encoder, Backfill())
         assert progress.done == COUNT - 2 and progress.share == pytest.approx(58 / 60)
         assert sorted(progress.set_aside) == [
@@ -261,7 +274,7 @@ def test_what_cannot_be_read_is_told_and_holds_up_the_end(index: Path, compatibl
 
 def test_a_backfill_is_given_up(index: Path, compatible: Path) -> None:
     with IndexWriter(index) as writer:
-        found = begin_backfill(writer, compatible)
+        found = begin(writer, compatible)
         run_backfill(writer, found, make_encoder(), Backfill(most=20))
         with pytest.raises(PocketlensError, match="is being brought into space"):
             refuse_space(writer, NEW.id)
@@ -278,16 +291,16 @@ def test_the_encoder_must_be_of_the_new_space_and_stay_the_same(
     index: Path, compatible: Path
 ) -> None:
     with IndexWriter(index) as writer:
-        found = begin_backfill(writer, compatible)
+        found = begin(writer, compatible)
         other = make_encoder()
         other.space = SPACE
         with pytest.raises(PocketlensError, match="the encoder writes into space"):
-            run_backfill(writer, found, other, Backfill())
+            check_backfill(writer, compatible, other, Backfill())
         run_backfill(writer, found, make_encoder(), Backfill(most=5))
         other = make_encoder()
         other.encoder = "1" * 16
         with pytest.raises(PocketlensError, match="encoded anew by encoder"):
-            run_backfill(writer, found, other, Backfill())
+            check_backfill(writer, compatible, other, Backfill())
 
 
 def test_old_vectors_are_mapped_first_and_then_replaced(tmp_path: Path, index: Path) -> None:
@@ -296,13 +309,13 @@ def test_old_vectors_are_mapped_first_and_then_replaced(tmp_path: Path, index: P
     mapped = unit_vectors(COUNT) @ MATRIX.astype(np.float32)
     with IndexWriter(index) as writer:
         writer.compact(Kind("SQfp16"))
-        found = begin_backfill(writer, forward)
+        found = begin(writer, forward)
         assert writer.state.space == NEW and writer.state.kind == Kind("SQfp16")
     with Index(index) as opened:
         for query, names in zip(queries, ask(opened, queries, 5), strict=True):
             assert names == rank(mapped.astype(np.float16), NAMES, query, 5)
     with IndexWriter(index) as writer:
-        assert begin_backfill(writer, forward).direction == "forward"
+        assert begin(writer, forward).direction == "forward"
         run_backfill(writer, found, encoder, Backfill("doubt", most=20))
         # By the doubt of the mapped vector, whose logarithm is its first component.
         first = [NAMES[row] for row in np.argsort(-mapped[:, 0])[:20]]
@@ -328,7 +341,7 @@ def test_the_new_layer_becomes_the_kind_that_the_index_was(
     encoder = NamedEncoder(dict(zip(names, draw_new(400), strict=True)))
     with IndexWriter(folder) as writer:
         writer.compact(Kind("IVF4,SQ8"))
-        found = begin_backfill(writer, compatible)
+        found = begin(writer, compatible)
         run_backfill(writer, found, encoder, Backfill("random"))
         # Merged as they came.
         assert len(writer.record.segments_of(NEW.id)) <= 3
@@ -345,10 +358,16 @@ def test_a_source_gives_what_the_recorded_paths_do_not(index: Path, compatible: 
     encoder = make_encoder()
     entries = [Entry(item, Path("/moved") / item.id) for item in name_items(NAMES)]
     with IndexWriter(index) as writer:
-        found = begin_backfill(writer, compatible)
+        found = begin(writer, compatible)
         run_backfill(writer, found, encoder, Backfill(), entries=lambda: iter(entries[:50]))
         missing = list_missing(writer, found, NEW_ENCODER)
         assert len(missing) == 10 and sorted(encoder.asked) == NAMES[:50]
+        # One that comes twice counts once; those that do not come are named.
+        twice = lambda: iter([*entries[45:55], *entries[45:55]])  # noqa: E731
+        progress = run_backfill(writer, found, encoder, Backfill(), entries=twice)
+        assert progress.done == 55
+        assert progress.set_aside == tuple(f"'{n}': is not in the source" for n in range(55, 60))
+    assert verify(index) == []
 
 
 def test_kills_at_any_step_lose_nothing(
@@ -370,7 +389,7 @@ def test_kills_at_any_step_lose_nothing(
 
     with pytest.MonkeyPatch.context() as patch, IndexWriter(index) as writer:
         patch.setattr(Record, "run", copy_first)
-        found = begin_backfill(writer, compatible)
+        found = begin(writer, compatible)
         run_backfill(writer, found, make_encoder(), Backfill("random"))
         finish_backfill(writer, found, NEW_ENCODER)
     assert len(copies) > 20
@@ -381,7 +400,7 @@ def test_kills_at_any_step_lose_nothing(
             switched = opened.space == NEW
         with IndexWriter(copy) as writer:
             if not switched:
-                begin_backfill(writer, compatible)
+                begin(writer, compatible)
                 encoder = make_encoder()
                 held = COUNT - len(list_missing(writer, found, NEW_ENCODER))
                 run_backfill(writer, found, encoder, Backfill("random"))
@@ -401,7 +420,7 @@ def test_orders_follow_their_definitions(
 ) -> None:
     old = unit_vectors(COUNT)
     with IndexWriter(index) as writer:
-        found = begin_backfill(writer, compatible)
+        found = begin(writer, compatible)
         missing = list_missing(writer, found, NEW_ENCODER)
         by_doubt = plan(writer, found, missing, Backfill("doubt"))
         np.testing.assert_array_equal(by_doubt, np.argsort(-old[:, 0], kind="stable"))
@@ -413,7 +432,7 @@ def test_orders_follow_their_definitions(
         by_traffic = plan(writer, found, missing, Backfill("traffic", counts=counts))
         assert by_traffic[:2].tolist() == [17, 5] and sorted(by_traffic) == list(range(COUNT))
         with pytest.raises(PocketlensError, match="--traffic"):
-            plan(writer, found, missing, Backfill("traffic"))
+            check_backfill(writer, compatible, make_encoder(), Backfill("traffic"))
         at_random = [plan(writer, found, missing, Backfill("random", seed=n)) for n in (0, 0, 1)]
         np.testing.assert_array_equal(at_random[0], at_random[1])
         assert at_random[0].tolist() != at_random[2].tolist()
@@ -463,9 +482,8 @@ def test_a_prefix_of_an_index_is_asked_through_the_map(tmp_path: Path, compatibl
     with IndexWriter(folder) as writer:
         writer.add(old, name_items(NAMES), ENCODER)
         accept_space(writer, compatible, {})
-        found = load_compatibility(compatible)
-        with pytest.raises(PocketlensError, match="--order doubt"):
-            plan(writer, found, np.arange(COUNT), Backfill("doubt"))
+        with pytest.raises(PocketlensError, match="keeps 8 of 16 dimensions"):
+            check_backfill(writer, compatible, make_encoder(), Backfill())
     query = draw_new(1, seed=2)
     mapped = map_new(query)[0, : DIM // 2]
     with Index(folder) as opened:
@@ -499,7 +517,7 @@ def test_a_service_answers_while_the_index_changes_its_space(
             asking = pool.submit(ask_on)
             encoder = make_encoder()
             with IndexWriter(folder) as writer:
-                found = begin_backfill(writer, compatible)
+                found = begin(writer, compatible)
                 for _ in range(6):
                     run_backfill(writer, found, encoder, Backfill(most=10))
                 finish_backfill(writer, found, NEW_ENCODER)
@@ -531,3 +549,74 @@ def test_a_token_adds_vectors_of_the_own_space_alone(tmp_path: Path, compatible:
                 client.add([{"id": "x"}], draw_new(1), NEW.id, NEW_ENCODER)
         with pytest.raises(PocketlensError, match="being written by process"):
             IndexWriter(folder)
+
+
+def test_a_forward_backfill_keeps_what_is_known_of_items(tmp_path: Path) -> None:
+    from server_index.items import Item
+    from server_index.writer import create_index
+
+    folder, forward = tmp_path / "index", make_compatibility(tmp_path / "forward", "forward")
+    create_index(folder, SPACE)
+    known = [Item(name, f"/old/{name}", {"colour": "red"}, sha256="1" * 64) for name in NAMES]
+    moved = [Entry(Item(name, f"/new/{name}", size=7), Path("/new") / name) for name in NAMES]
+    with IndexWriter(folder) as writer:
+        writer.add(unit_vectors(COUNT), known, ENCODER)
+        wrong = make_encoder()
+        wrong.space = SPACE
+        # What is refused changes nothing.
+        for encoder, changes in ((wrong, {}), (make_encoder(), {"order": "traffic"})):
+            with pytest.raises(PocketlensError):
+                check_backfill(writer, forward, encoder, Backfill(**changes))  # type: ignore[arg-type]
+            assert writer.state.space == SPACE
+        found = begin(writer, forward)
+        run_backfill(writer, found, make_encoder(), Backfill(), entries=lambda: iter(moved))
+    with Index(folder) as opened:
+        ((hit,),) = opened.search(draw_new(1), 1, where="colour = 'red'")
+        assert (hit.item.path, hit.item.size) == (f"/new/{hit.item.id}", 7)
+        assert hit.item.sha256 == "1" * 64
+
+
+def test_runs_of_a_few_go_past_what_cannot_be_read(index: Path, compatible: Path) -> None:
+    encoder = make_encoder(leave_out=tuple(NAMES[:55]))
+    with IndexWriter(index) as writer:
+        found = begin(writer, compatible)
+        assert run_backfill(writer, found, encoder, Backfill("random", most=3)).done == 3
+        assert run_backfill(writer, found, encoder, Backfill("random", most=3)).done == 5
+
+
+def test_an_index_without_items_changes_its_space(index: Path, compatible: Path) -> None:
+    with IndexWriter(index) as writer:
+        writer.compact(Kind("IVF4,SQ8"))
+        writer.delete(NAMES)
+        found = begin(writer, compatible)
+        assert run_backfill(writer, found, make_encoder(), Backfill()).share == 0
+        finish_backfill(writer, found, NEW_ENCODER)
+        assert writer.state.space == NEW
+    assert verify(index) == [] and len(Index(index)) == 0
+
+
+def test_another_map_takes_the_place_of_one_that_was_accepted(
+    tmp_path: Path, index: Path, compatible: Path
+) -> None:
+    """A kill in between leaves the one before, as its files lie apart."""
+    other = tmp_path / "other"
+    found = load_compatibility(compatible)
+    other.mkdir()
+    save_compatibility(dataclasses.replace(found, scale=ScoreScale(0.5, 0.2)), other)
+    with IndexWriter(index) as writer:
+        accept_space(writer, compatible, {})
+        (first,) = writer.state.accepts
+        kept = keep_compatibility(index, other, SPACE.id, {})
+        assert kept.folder != first.folder
+    Index(index).close()
+    with Index(index) as opened, IndexWriter(index) as writer:
+        assert [each.name for each in (index / "accepts").iterdir()] == [first.folder]
+        accept_space(writer, other, {})
+        assert opened.refresh() and opened.search(draw_new(1), 1, space=NEW.id)
+        assert len(list((index / "accepts").iterdir())) == 1
+
+
+def test_boxes_are_known_from_recorded_paths() -> None:
+    assert open_path("/a/b#c.jpg") == Path("/a/b#c.jpg")
+    assert open_path("/a/b.jpg#xywh=1,2.5,30,40") == BoxedFile(Path("/a/b.jpg"), (1, 2.5, 30, 40))
+    assert open_path("/a/b.jpg#xywh=1,2") == Path("/a/b.jpg#xywh=1,2")

@@ -75,4 +75,4 @@ class NamedEncoder:
                 if names[at] not in self.known
             )
             vectors = np.array([self.known[names[at]] for at in good], np.float32)
-            yield EmbeddedBatch(np.array(good, np.int64), vectors.reshape(len(good), -1), bad)
+            yield EmbeddedBatch(np.array(good, np.int64), vectors.reshape(-1, NEW_DIM), bad)
