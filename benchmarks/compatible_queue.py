@@ -21,9 +21,12 @@ from encoder.compatibility import Compatibility, load_compatibility
 from encoder.datasets.splits import SplitRule, read_table, split_classes
 from encoder.datasets.table import ImageTable
 from encoder.evaluate import encode_images, labelled_test
+from encoder.evaluation.matrix import FIGURES as METRICS
+from encoder.evaluation.matrix import Encoded, fill_matrix
 from encoder.evaluation.protocol import (
     EncodedSet,
     EvaluationRow,
+    Judging,
     average_rows,
     compare_rows,
     evaluate_pair,
@@ -138,12 +141,16 @@ def judge(made: dict[str, Path], table: ImageTable) -> Iterator[tuple[str, Evalu
     encoded = {name: encode(folder, table) for name, folder in made.items() if name != "forward"}
     old = encoded.pop("old")
     yield "old_old", evaluate_pair("old", old, old)
-    for name, new in encoded.items():
-        yield f"{name}.new_new", evaluate_pair(name, new, new)
-        if name != "independent":
-            yield f"{name}.new_old", search_old(load_compatibility(made[name]), new, old)
+    yield "independent", evaluate_pair("alone", encoded["independent"], encoded["independent"])
+    for name in encoded.keys() - {"independent"}:
+        key, new = name.replace("-", "_"), encoded[name]
+        yield f"{key}.new_new", evaluate_pair(name, new, new)
+        yield f"{key}.new_old", search_old(load_compatibility(made[name]), new, old)
     forward = load_compatibility(made["forward"])
     yield "forward.new_old", search_old(forward, encoded["independent"], old)
+    # Its model is the independent one.
+    alone = encoded["independent"]
+    yield "forward.new_new", evaluate_pair("forward", alone, alone)
 
 
 def encode(folder: Path, table: ImageTable) -> EncodedSet:
@@ -162,25 +169,52 @@ def search_old(found: Compatibility, new: EncodedSet, old: EncodedSet) -> Evalua
 def flatten(key: str, rows: dict[str, list[EvaluationRow]]) -> dict[str, float]:
     """Return the mean rows over seeds, their gains over old → old, and what they lose of new."""
     means = {name: average_rows(name, found) for name, found in rows.items()}
+    alone, before = means["independent"], means["old_old"]
     figures: dict[str, float] = {}
-    gap = means["independent.new_new"].figures
     for name, row in means.items():
         figures |= flatten_row(f"{key}.{name}", row.to_json())
-        base = "old_old" if name.endswith("new_old") else "independent.new_new"
-        if name in ("old_old", "independent.new_new"):
-            continue
-        for metric, interval in compare_rows(row, means[base]).items():
-            if metric in ("r1", "map_at_r"):
-                difference = row.figures[metric] - means[base].figures[metric]
-                title = f"{key}.{name}.minus_{base.split('.')[0]}.{metric}"
-                figures |= {
-                    title: difference,
-                    f"{title}.low": interval.low,
-                    f"{title}.high": interval.high,
-                }
-                if base == "old_old":
-                    whole = gap[metric] - means["old_old"].figures[metric]
-                    figures[f"{key}.{name}.update_gain.{metric}"] = difference / whole
+        if name.endswith(".new_old"):
+            figures |= flatten_difference(f"{key}.{name}.minus_old", row, before)
+            for metric in METRICS:
+                whole = alone.figures[metric] - before.figures[metric]
+                gain = row.figures[metric] - before.figures[metric]
+                figures[f"{key}.{name}.update_gain.{metric}"] = gain / whole
+        if name.endswith(".new_new"):
+            figures |= flatten_difference(f"{key}.{name}.minus_independent", row, alone)
+    return figures
+
+
+def flatten_difference(key: str, row: EvaluationRow, baseline: EvaluationRow) -> dict[str, float]:
+    """Return differences of two rows with their intervals."""
+    figures: dict[str, float] = {}
+    for metric, interval in compare_rows(row, baseline).items():
+        if metric in METRICS:
+            figures[f"{key}.{metric}"] = row.figures[metric] - baseline.figures[metric]
+            figures |= {f"{key}.{metric}.low": interval.low, f"{key}.{metric}.high": interval.high}
+    return figures
+
+
+def measure_backfill(made: dict[str, Path], table: ImageTable, name: str) -> dict[str, float]:
+    """Return what is found while the old database is encoded anew, on average over the shares."""
+    used = {name: load_checkpoint(made[name]) for name in ("old", "dual-tuning")}
+    both = [
+        Encoded(each, one.space.id, one.encoder, encode(made[each], table))
+        for each, one in used.items()
+    ]
+    found = load_compatibility(made["dual-tuning"])
+    matrix = fill_matrix(both, both, [found], (Judging(),))
+    figures: dict[str, float] = {}
+    for curve in matrix.curves:
+        for metric in METRICS:
+            key = f"backfill.{name}.{curve.order}.{metric}"
+            figures[key] = curve.area.figures[metric]
+            ends = curve.over_random[metric]
+            figures |= {f"{key}.over_random.low": ends.low, f"{key}.over_random.high": ends.high}
+            for share, row in zip(curve.shares, curve.rows, strict=True):
+                figures[f"{key}.at_{100 * share:.0f}"] = row.figures[metric]
+    if name == "cars":
+        for title, order in (("planned", "margin"), ("random", "random")):
+            figures[f"backfill.auc.{title}"] = figures[f"backfill.cars.{order}.map_at_r"]
     return figures
 
 
@@ -200,8 +234,16 @@ def measure(place: CompatiblePlace, name: str, *, full: bool) -> dict[str, float
             made = train_all(place, laid, f"{'full' if full else 'small'}/{name}", seed, methods)
             for key, row in judge(made, laid.table()):
                 rows.setdefault(key, []).append(row)
-        figures |= flatten(f"{'' if full else 'small.'}{name}.{setting}", rows)
+        figures |= flatten(name_setting(name, setting, full=full), rows)
+        if full and setting == "update":
+            figures |= measure_backfill(made, laid.table(), name)
     return figures
+
+
+def name_setting(name: str, setting: str, *, full: bool) -> str:
+    """Return the beginning of the names of a setting's figures; the update's is the set's own."""
+    own = name if setting == "update" else f"{name}.{setting}"
+    return own if full else f"small.{own}"
 
 
 TABLES: dict[str, Callable[[CompatiblePlace], dict[str, float]]] = {

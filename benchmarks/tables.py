@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import compatible_tables
 import index_tables
 import student_tables
 import teacher_tables
@@ -138,6 +139,16 @@ TABLES: dict[str, Callable[[], str]] = {
         )
         for name in student_tables.SIZES
     },
+    **{
+        f"compatible-{'full' if full else 'small'}-{name}": partial(
+            format_recorded,
+            "compatible",
+            partial(compatible_tables.format_methods, name=name, full=full),
+        )
+        for name in ("cars", "cub")
+        for full in (True, False)
+    },
+    "backfill": partial(format_recorded, "compatible", compatible_tables.format_backfill),
     "index-sizes": partial(format_recorded, "server_index", index_tables.format_sizes),
     "index-codes": partial(format_recorded, "server_index", index_tables.format_codes),
     "index-speed": partial(format_recorded, "server_index", index_tables.format_database),
