@@ -12,7 +12,7 @@ from encoder.compatible_commands import compat_matrix, train_compatible
 from encoder.datasets.commands import app as data_app
 from encoder.errors import PocketlensError, require_extra
 from encoder.evaluation.commands import report
-from encoder.options import Data, Overwrite, Seed
+from encoder.options import Data, Overwrite, Prefixes, Seed, Storages
 from encoder.progress import report_set_aside
 from encoder.space_commands import rotate_space
 from encoder.student_commands import distill, make_views
@@ -74,13 +74,8 @@ def evaluate(
         int | None, typer.Option(help="Input side of a student that was trained for several.")
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "fp32",
-    storage: Annotated[
-        list[str] | None,
-        typer.Option(help="Also judge stored vectors: int8, binary, float-binary. Repeatable."),
-    ] = None,
-    dim: Annotated[
-        list[int] | None, typer.Option(help="Also judge this prefix of the vectors. Repeatable.")
-    ] = None,
+    storage: Storages = None,
+    dim: Prefixes = None,
     whole_ranking: Annotated[
         bool, typer.Option("--whole-ranking", help="Add the mean average precision (mAP).")
     ] = False,

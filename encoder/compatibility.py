@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
@@ -58,6 +59,16 @@ class Compatibility:
     def _asked(self) -> EmbeddingSpace:
         """Return the space in which database vectors are asked."""
         return self.database if self.direction == "backward" else self.query
+
+    def turn_back(self) -> VectorMap:
+        """Return what maps queries of the database's space to the query's: it, turned around.
+
+        Backward, the product is that of the mapped new vector, but for the length that it lost.
+        """
+        if self.direction == "forward":
+            return self.map
+        turned = np.ascontiguousarray(self.map.matrix.T)
+        return VectorMap(turned, np.zeros(len(turned), np.float32))
 
     def pack(self) -> bytes:
         """Return the weights as a safetensors file."""

@@ -17,6 +17,7 @@ from encoder.inference import prepare_inference
 from encoder.perceptron import Perceptron
 from encoder.progress import track
 from encoder.space import EmbeddingSpace
+from encoder.teacher import has_pair
 from encoder.vector_map import VectorMap
 
 # Enough for a line through the scores of pairs, and for what a vector's place tells of its error.
@@ -37,10 +38,6 @@ class SeenByBoth:
     def turned(self, turn: NDArray[np.float32]) -> "SeenByBoth":
         """Return what would have been seen with the new vectors turned by a rotation."""
         return dataclasses.replace(self, new=self.new @ turn.T)
-
-    def has_pair(self) -> bool:
-        """Return whether some class has two images."""
-        return bool(np.bincount(self.labels[self.labels >= 0], minlength=1).max() >= 2)
 
 
 def show_to_both(
@@ -83,21 +80,17 @@ def complete_compatibility(
     than others, and no figure is shown. The doubt is fitted to what the map errs by on the images
     trained on, or to `errors` `[n]` of theirs.
     """
-    bare = Compatibility(query, database, direction, found, fit_scale_of(found, direction, trained))
+    judged = held_out if len(held_out) >= 2 else trained
+    bare = Compatibility(query, database, direction, found, fit_scale_of(found, direction, judged))
+    there = bare.map_database(trained.old)
     if errors is None:
-        asked, there = bare.map_queries(trained.new), bare.map_database(trained.old)
-        errors = 1 - np.einsum("nd,nd->n", asked, there)
+        errors = 1 - np.einsum("nd,nd->n", bare.map_queries(trained.new), there)
     doubt: Perceptron | None = None
     if len(np.unique(trained.labels)) > 1:
-        there = bare.map_database(trained.old)
         doubt = fit_doubt(there, errors, trained.labels, seed=seed)
-    if len(held_out) < 2:
-        return dataclasses.replace(bare, doubt=doubt)
+    shows = judged is held_out and has_pair(held_out.labels)
     return dataclasses.replace(
-        bare,
-        scale=fit_scale_of(found, direction, held_out),
-        doubt=doubt,
-        shown=measure_both(bare, held_out) if held_out.has_pair() else {},
+        bare, doubt=doubt, shown=measure_both(bare, held_out) if shows else {}
     )
 
 

@@ -6,7 +6,15 @@ from typing import Annotated
 import typer
 
 from encoder.errors import PocketlensError, require_extra
-from encoder.options import Data, Overwrite, Seed, TestShare, with_options_of
+from encoder.options import (
+    Data,
+    Overwrite,
+    Prefixes,
+    Seed,
+    Storages,
+    TestShare,
+    with_options_of,
+)
 from encoder.progress import report_set_aside
 from encoder.recipe_file import Recipe
 from encoder.teacher_options import TeacherOptions, read_teacher_recipe
@@ -151,13 +159,8 @@ def compat_matrix(
             "(both intervals above zero), higher (both differences), or not-worse."
         ),
     ] = "better",
-    storage: Annotated[
-        list[str] | None,
-        typer.Option(help="Also judge stored vectors: int8, binary, float-binary. Repeatable."),
-    ] = None,
-    dim: Annotated[
-        list[int] | None, typer.Option(help="Also judge this prefix of the vectors. Repeatable.")
-    ] = None,
+    storage: Storages = None,
+    dim: Prefixes = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "fp32",
     test_share: TestShare = None,
     test_classes: TestClasses = None,

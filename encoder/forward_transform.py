@@ -2,8 +2,8 @@
 
 The forward transformation of FCT (Ramanujan et al., 2022): the new encoder is trained freely, and a
 small network learns to turn old vectors into new ones. Ours starts at the ridge regression, whose
-errors it learns, and is kept where it was best on images held out; side information, a vector of
-another encoder that was stored with the old one, may be put beside it.
+errors it learns, and is kept where it was best on images held out. The side information of the
+paper, a vector of another encoder stored beside the old one, is not used.
 """
 
 import dataclasses

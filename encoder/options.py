@@ -15,6 +15,13 @@ TestShare = Annotated[
 Data = Annotated[
     Path, typer.Argument(help="Folder with one sub-folder a class, or a CSV or Parquet table.")
 ]
+Storages = Annotated[
+    list[str] | None,
+    typer.Option(help="Also judge stored vectors: int8, binary, float-binary. Repeatable."),
+]
+Prefixes = Annotated[
+    list[int] | None, typer.Option(help="Also judge this prefix of the vectors. Repeatable.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 
 

@@ -55,12 +55,8 @@ def read_accepted(found: Compatibility, index_space: str, where: Path) -> Accept
             f"{where}: maps the database, not the query; give it to backfill, which brings the "
             "index into the new space"
         )
-    if index_space == new.id and found.direction == "forward":
-        return Accepted(old, found.map, _NO_SCALE)
     if index_space == new.id:
-        # The product is that of the mapped new vector, but for the length that it lost.
-        turned = np.ascontiguousarray(found.map.matrix.T)
-        return Accepted(old, VectorMap(turned, np.zeros(len(turned), np.float32)), _NO_SCALE)
+        return Accepted(old, found.turn_back(), _NO_SCALE)
     raise PocketlensError(
         f"{where}: is between spaces {new.id} and {old.id}, and the index is in {index_space}"
     )

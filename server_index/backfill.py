@@ -37,6 +37,7 @@ from server_index.next_layer import (
     find_missing,
     map_layer,
     require_encoder,
+    require_no_other,
 )
 from server_index.source import Entry, open_path
 from server_index.stored import living_keys, read_chunks
@@ -98,10 +99,7 @@ def check_backfill(
             f"{writer.folder}: keeps {state.dim} of {state.space.dim} dimensions, and only whole "
             "vectors can be brought into another space; build it anew"
         )
-    if state.next and state.next.space.id != new:
-        raise PocketlensError(
-            f"{writer.folder}: is being brought into space {state.next.space.id}; finish that first"
-        )
+    require_no_other(writer, new)
     require_same_space(encoder.space, found.query, what="the encoder")
     if state.next:
         require_encoder(writer, encoder.encoder)

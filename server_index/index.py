@@ -142,6 +142,15 @@ class Index:
         """Return the ids of the spaces whose queries are answered, the index's own first."""
         return list(dict.fromkeys([self.space.id, *self._view.accepted]))
 
+    def require_space(self, space: str) -> None:
+        """Refuse a space whose queries are not answered.
+
+        Raises:
+            SpaceError: naming those that are.
+        """
+        if space not in self.spaces:
+            raise _refuse_space(self._view, space)
+
     def search(
         self,
         vectors: Vectors,
@@ -203,10 +212,7 @@ class Index:
             return view.snapshot.search(queries, count, allow(view.snapshot))
         accepted = view.accepted.get(space)
         if accepted is None:
-            raise SpaceError(
-                f"the index is in space {state.space.id} and accepts "
-                f"{', '.join([state.space.id, *view.accepted])}, not {space}"
-            )
+            raise _refuse_space(view, space)
         check_vectors(vectors, accepted.space.dim)
         mapped = fit_vectors(accepted.apply(vectors), state.space, state.dim)
         if view.joined and state.next and space == state.next.space.id:
@@ -347,3 +353,9 @@ class Index:
             dataclasses.replace(own, parts=rest),
             accepted[layer.space.id].scale,
         )
+
+
+def _refuse_space(view: _View, space: str) -> SpaceError:
+    own = view.state.space.id
+    named = ", ".join([own, *view.accepted])
+    return SpaceError(f"the index is in space {own} and accepts {named}, not {space}")

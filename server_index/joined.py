@@ -11,7 +11,7 @@ import numpy as np
 
 from encoder.evaluation.score_scale import ScoreScale
 from server_index.faiss_index import Vectors
-from server_index.snapshot import PLACE, Allowed, Answers, Snapshot
+from server_index.snapshot import PLACE, Allowed, Answers, Snapshot, keep_best
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +46,5 @@ class Joined:
                 np.where(sides[1].places < 0, sides[1].places, sides[1].places + moved),
             ]
         )
-        order = np.lexsort((keys, -scores), axis=1)[:, :count]
-        line = np.arange(len(queries))[:, None]
-        return Answers(
-            scores[line, order],
-            keys[line, order],
-            places[line, order],
-            (*self.anew.parts, *self.rest.parts),
-        )
+        best = keep_best(scores, keys, places, count)
+        return Answers(*best, (*self.anew.parts, *self.rest.parts))

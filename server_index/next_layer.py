@@ -77,19 +77,28 @@ def begin_layer(writer: IndexWriter, source: Path, *, dim: int | None = None) ->
     """
     found = load_compatibility(source)
     with writer.turn:
-        begun = writer.state.next
-        if begun and begun.space.id == found.query.id:
+        require_no_other(writer, found.query.id)
+        if writer.state.next:
             return
-        if begun:
-            raise PocketlensError(
-                f"{writer.folder}: is being brought into space {begun.space.id}; finish that first"
-            )
         # What was accepted with evidence keeps it.
         known = [each.files for each in writer.state.accepts if each.space == found.query.id]
         if known != [digest_compatibility(source)]:
             accept_space(writer, source, {})
         with writer.change():
             writer.set_state(next=Layer(found.query, dim or found.query.dim))
+
+
+def require_no_other(writer: IndexWriter, space: str) -> None:
+    """Refuse a folder that is being brought into another space than this.
+
+    Raises:
+        PocketlensError: naming it.
+    """
+    begun = writer.state.next
+    if begun and begun.space.id != space:
+        raise PocketlensError(
+            f"{writer.folder}: is being brought into space {begun.space.id}; finish that first"
+        )
 
 
 def list_parts(writer: IndexWriter) -> list[Part]:
@@ -101,9 +110,10 @@ def list_parts(writer: IndexWriter) -> list[Part]:
 def find_missing(writer: IndexWriter) -> Rows:
     """Return the keys, ascending, of living items that the new layer does not hold."""
     with writer.turn:
-        living = writer.record.scan_keys("SELECT key FROM items WHERE died IS NULL", [])
         held = [part.keys for part in list_parts(writer)]
-        return np.setdiff1d(living, np.concatenate([np.empty(0, np.int64), *held]))
+        return np.setdiff1d(
+            writer.record.living_keys(), np.concatenate([np.empty(0, np.int64), *held])
+        )
 
 
 def add_to_layer(writer: IndexWriter, keys: Rows, vectors: Vectors, encoder: str) -> int:

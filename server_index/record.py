@@ -324,6 +324,10 @@ class Record:
             )
         return found
 
+    def living_keys(self) -> NDArray[np.int64]:
+        """Return the keys of all items that live."""
+        return self.scan_keys("SELECT key FROM items WHERE died IS NULL", [])
+
     def living_of(self, keys: Sequence[int]) -> list[int]:
         """Return those of these keys whose items live."""
         found: list[int] = []

@@ -237,8 +237,7 @@ def _add_routes(app: FastAPI, settings: ServiceSettings) -> None:
     async def search(request: LimitedRequest, service: _Running) -> JSONResponse:
         """Find the items nearest to a vector."""
         index, asks = service.index, request.space
-        if asks not in index.spaces:
-            raise HTTPException(409, f"{_name_spaces(index)}, not {asks}")
+        index.require_space(asks)
         with _as_problem(422):
             vector = read_vector(request.vector)
             where = parse_filter(request.filter) if request.filter is not None else None
@@ -315,10 +314,6 @@ async def _change(service: _Service, change: Callable[[], int]) -> ChangeRespons
     with _as_problem(409):
         count = await service.changing.run(run)
     return ChangeResponse(count=count, generation=service.index.snapshot.generation)
-
-
-def _name_spaces(index: Index) -> str:
-    return f"the index is in space {index.space.id} and accepts {', '.join(index.spaces)}"
 
 
 @contextlib.contextmanager

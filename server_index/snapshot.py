@@ -153,9 +153,7 @@ class Snapshot:
             scores = self._settle_across(queries, scores, found)
         # FAISS answers in order, but for what scores alike.
         if len(found) > 1 or not (scores[:, :-1] > scores[:, 1:]).all():
-            order = np.lexsort((keys, -scores), axis=1)[:, :count]
-            line = np.arange(len(queries))[:, None]
-            scores, keys, places = scores[line, order], keys[line, order], places[line, order]
+            scores, keys, places = keep_best(scores, keys, places, count)
         scores, keys, places = scores[:, :count], keys[:, :count], places[:, :count]
         if scores[:, -1:].min(initial=0) == -np.inf:
             missing = scores == -np.inf
@@ -176,6 +174,13 @@ class Snapshot:
             ]
             scores[tied] = np.concatenate(again, axis=1)
         return scores
+
+
+def keep_best(scores: Vectors, keys: Rows, places: Rows, count: int) -> tuple[Vectors, Rows, Rows]:
+    """Return the `count` best of each query in order, the older first among equals."""
+    order = np.lexsort((keys, -scores), axis=1)[:, :count]
+    line = np.arange(len(scores))[:, None]
+    return scores[line, order], keys[line, order], places[line, order]
 
 
 def _look(

@@ -73,7 +73,7 @@ def _check_layer(folder: Path, layer: Layer, state: State, record: Record) -> It
     if len(held) < len(together):
         yield f"{record.file}: {len(together) - len(held)} items lie in two places"
     if whole and own:
-        living = record.scan_keys("SELECT key FROM items WHERE died IS NULL", [])
+        living = record.living_keys()
         missing = np.setdiff1d(living, held)
         if len(missing):
             (item,) = record.items(missing[:1].tolist()).values()

@@ -224,17 +224,10 @@ def _meet(
             yield (
                 "reverse",
                 (
-                    dataclasses.replace(asks, vectors=_turn_back(found, asks.vectors)),
+                    dataclasses.replace(asks, vectors=found.turn_back().apply(asks.vectors)),
                     asked,
                 ),
             )
-
-
-def _turn_back(found: Compatibility, old: Vectors) -> Vectors:
-    if found.direction == "forward":
-        return found.map_database(old)
-    lifted = old @ found.map.matrix
-    return np.asarray(lifted / np.linalg.norm(lifted, axis=1, keepdims=True), np.float32)
 
 
 def _fits(judging: Judging, sides: tuple[EncodedSet, EncodedSet]) -> bool:
