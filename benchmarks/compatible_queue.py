@@ -218,20 +218,18 @@ def measure_backfill(made: dict[str, Path], table: ImageTable, name: str) -> dic
     return figures
 
 
-def measure(place: CompatiblePlace, name: str, *, full: bool) -> dict[str, float]:
-    """Train and judge every setting and method on one set."""
+def measure(
+    place: CompatiblePlace, name: str, methods: dict[str, tuple[str, ...]], *, full: bool
+) -> dict[str, float]:
+    """Train and judge the methods of each setting on one set."""
     data = place.data / name if full else place.small(name)
     flags, seeds = (FULL[name], (0,)) if full else (SMALL[name], SEEDS)
     figures: dict[str, float] = {}
-    for setting in SETTINGS[:2] if full else SETTINGS:
-        # The rivals are compared at the full budget where the model is only updated.
-        methods = METHODS[:1] if full and setting == "trunk" else METHODS
-        if setting == "update" and not full:
-            methods = (*METHODS, *VARIANTS)
+    for setting, named in methods.items():
         laid = lay_out(place, data, name if full else f"{name}-small", setting, flags)
         rows: dict[str, list[EvaluationRow]] = {}
         for seed in seeds:
-            made = train_all(place, laid, f"{'full' if full else 'small'}/{name}", seed, methods)
+            made = train_all(place, laid, f"{'full' if full else 'small'}/{name}", seed, named)
             for key, row in judge(made, laid.table()):
                 rows.setdefault(key, []).append(row)
         figures |= flatten(name_setting(name, setting, full=full), rows)
@@ -246,10 +244,16 @@ def name_setting(name: str, setting: str, *, full: bool) -> str:
     return own if full else f"small.{own}"
 
 
+# At the full budget first what the bars are about, then its rivals where the model is updated.
+_FULL = {"update": METHODS[:1], "trunk": METHODS[:1]}
+_RIVALS = {"update": METHODS}
+_SMALL = {"update": (*METHODS, *VARIANTS), "trunk": METHODS, "apart": METHODS}
 TABLES: dict[str, Callable[[CompatiblePlace], dict[str, float]]] = {
-    "full-cars": lambda place: measure(place, "cars", full=True),
-    "full-birds": lambda place: measure(place, "cub", full=True),
-    "small-cars": lambda place: measure(place, "cars", full=False),
-    "small-birds": lambda place: measure(place, "cub", full=False),
+    "full-cars": lambda place: measure(place, "cars", _FULL, full=True),
+    "small-cars": lambda place: measure(place, "cars", _SMALL, full=False),
+    "full-birds": lambda place: measure(place, "cub", _FULL, full=True),
+    "small-birds": lambda place: measure(place, "cub", _SMALL, full=False),
+    "rivals-cars": lambda place: measure(place, "cars", _RIVALS, full=True),
+    "rivals-birds": lambda place: measure(place, "cub", _RIVALS, full=True),
 }
 SEEDED = ("small-cars", "small-birds")
