@@ -57,6 +57,9 @@ def bench(
         typer.Option(help="Provider of ONNX Runtime; all present if none is given. Repeatable."),
     ] = None,
     rounds: Annotated[int, typer.Option(help="Warm pictures of each, in turns.")] = 50,
+    browser: Annotated[
+        bool, typer.Option("--browser", help="Time in an installed Chromium instead of Python.")
+    ] = False,
     merge: Annotated[
         list[Path] | None,
         typer.Option(help="Record of another platform or time, to be shown along. Repeatable."),
@@ -76,19 +79,30 @@ def bench(
     check_output_file(json_file)
     check_output_file(plot)
     runs = [run for file in merge or () for run in read_runs(file)]
+    if browser and (index or provider):
+        raise PocketlensError(
+            "--browser times encoding only, on the CPU: no --index, no --provider"
+        )
     if encoders:
+        from export.browser import BrowserBench, measure_in_browser
         from export.golden import make_camera_photo
         from export.latency import Bench, measure_latency
 
-        picked = Bench(
-            picture=_read_picture(image) if image else make_camera_photo(),
-            picture_name=image.name if image else "camera 4000x3000",
-            rounds=rounds,
-            threads=tuple(threads or ()),
-            providers=tuple(provider or ()),
-            search=_open_search(index, encoders) if index else None,
-        )
-        runs = [*measure_latency(encoders, picked), *runs]
+        picture = _read_picture(image) if image else make_camera_photo()
+        name = image.name if image else "camera 4000x3000"
+        if browser:
+            picked = BrowserBench(picture, name, rounds, tuple(threads or ()))
+            runs = [*measure_in_browser(encoders, picked), *runs]
+        else:
+            timed = Bench(
+                picture=picture,
+                picture_name=name,
+                rounds=rounds,
+                threads=tuple(threads or ()),
+                providers=tuple(provider or ()),
+                search=_open_search(index, encoders) if index else None,
+            )
+            runs = [*measure_latency(encoders, timed), *runs]
     print(format_runs(runs))
     if json_file:
         write_json(json_file, to_json(runs))

@@ -66,6 +66,18 @@ class Card:
         return card
 
     @property
+    def space(self) -> str:
+        """Return the id of the space that its encoders embed into.
+
+        Raises:
+            PocketlensError: when the card does not say.
+        """
+        space = self.value.get("space")
+        if not isinstance(space, dict) or not isinstance(space.get("id"), str):
+            raise PocketlensError(f"{self.folder / CARD}: damaged (it names no space)")
+        return str(space["id"])
+
+    @property
     def encoders(self) -> list[dict[str, Any]]:
         """Return what it says of each encoder file."""
         return list(self.value["encoders"])

@@ -19,7 +19,7 @@ from encoder.memory import count_cores, name_processor
 from encoder.preprocess import Pixels
 from export.cold_start import measure_cold_start
 from export.contract import POSTPROCESS_PREFIX, PREPROCESS_PREFIX
-from export.latency_record import COLD, IN_GRAPH, QUANTILES, STAGES, LatencyRun
+from export.latency_record import COLD, IN_GRAPH, STAGES, LatencyRun, summarise
 from export.runtime import QueryEncoder, list_providers
 
 Search = Callable[[NDArray[np.float32]], Any]
@@ -109,15 +109,11 @@ def _describe(place: _Place, bench: Bench, warm: NDArray[np.float64]) -> Latency
         precision=contract.precision,
         picture=bench.picture_name,
         rounds=bench.rounds,
-        ms={name: _summarise(stages[name]) for name in STAGES if name in stages},
+        ms={name: summarise(stages[name]) for name in STAGES if name in stages},
         cold_ms={name: statistics.median(ms[name] for ms, _ in cold) for name in COLD},
         nodes=nodes,
         peak_mb=max((peak for _, peak in cold if peak is not None), default=None),
     )
-
-
-def _summarise(values: NDArray[np.float64]) -> dict[str, float]:
-    return {name: float(np.quantile(values, share)) for name, share in QUANTILES.items()}
 
 
 def _profile_graph(

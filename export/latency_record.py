@@ -3,10 +3,14 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from encoder.errors import PocketlensError
 from encoder.json_files import read_format
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FORMAT = 1
 # Before, in and behind the network: inside the graph, so a profiler tells them apart.
@@ -66,6 +70,13 @@ class LatencyRun:
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise PocketlensError(f"{where}: not a latency record ({error})") from None
         return run
+
+
+def summarise(values: "NDArray[np.float64]") -> dict[str, float]:
+    """Return the quantiles of times as a record has them."""
+    import numpy as np
+
+    return {name: float(np.quantile(values, share)) for name, share in QUANTILES.items()}
 
 
 def to_json(runs: Sequence[LatencyRun]) -> dict[str, Any]:

@@ -169,6 +169,10 @@ def serve(
     origin: Annotated[
         list[str] | None, typer.Option(help="Origin whose pages may ask, as https://a.b.")
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Query bundle: serve a page, too, that encodes with it in the browser."),
+    ] = None,
     skip_damaged: Annotated[
         bool, typer.Option("--skip-damaged", help="Serve what is whole of a damaged index.")
     ] = False,
@@ -187,6 +191,7 @@ def serve(
         waiting=waiting,
         timeout=timeout,
         origins=tuple(origin or ()),
+        bundle=bundle,
         skip_damaged=skip_damaged,
     )
     serve_index(settings, host, port, workers)

@@ -227,6 +227,10 @@ class Index:
         """Return the items of keys."""
         return self._view.lookups.items(keys)
 
+    def item_named(self, id_: str) -> Item | None:
+        """Return the item of that id, where there is one."""
+        return self._view.lookups.item_named(id_)
+
     def encoders(self, keys: Sequence[int]) -> dict[int, str]:
         """Return the encoder digests of the vectors of keys."""
         return self._view.lookups.encoders(keys)

@@ -36,6 +36,12 @@ class Lookups:
         with self._asking:
             return self._record.items(keys)
 
+    def item_named(self, id_: str) -> Item | None:
+        """Return the item of that id that lives."""
+        with self._asking:
+            keys = self._record.living([id_])
+            return self._record.items([keys[id_]])[keys[id_]] if keys else None
+
     def encoders(self, keys: Sequence[int]) -> dict[int, str]:
         """Return the encoder digests of the vectors of keys."""
         with self._asking:

@@ -11,7 +11,10 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from encoder.errors import PocketlensError
+from export.card import Card
+from export.web_runtime import list_runtime_files
 from server_index.index import Index
+from server_index.page import read_bundle_files
 from server_index.service import ServiceSettings, create_app
 from server_index.service_front import COUNTS_VARIABLE
 from server_index.writer import IndexWriter
@@ -62,6 +65,11 @@ def serve_index(settings: ServiceSettings, host: str, port: int, workers: int = 
     if settings.token:
         IndexWriter(settings.folder).close()
     with Index(settings.folder, skip_damaged=settings.skip_damaged) as index:
+        if settings.bundle:
+            # The page's own files are looked at, too, before anything listens.
+            list_runtime_files()
+            read_bundle_files(settings.bundle)
+            index.require_space(Card.read(settings.bundle).space)
         print(f"{settings.folder}: {len(index)} items in space {index.space.id}")
     listening = _listen(host, port)
     if host in _LOOPBACK:
@@ -69,6 +77,8 @@ def serve_index(settings: ServiceSettings, host: str, port: int, workers: int = 
     shown, bound = listening.getsockname()[:2]
     changes = "changes need the token" if settings.token else "read only"
     print(f"listening at http://{shown}:{bound} ({changes})", flush=True)
+    if settings.bundle:
+        print(f"page that encodes in the browser: http://{shown}:{bound}/", flush=True)
     config = uvicorn.Config(
         functools.partial(create_app, settings),
         factory=True,

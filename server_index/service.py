@@ -11,19 +11,21 @@ from typing import Annotated, Any
 
 import faiss
 import numpy as np
-from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from encoder.errors import PocketlensError
+from encoder.errors import BadImageError, PocketlensError
 from encoder.memory import count_cores
+from export.web_runtime import HEADERS
 from server_index.contract import SpaceError, VectorError, fit_vectors
 from server_index.filters import parse_filter
 from server_index.index import Index
-from server_index.items import Item
+from server_index.items import LONGEST_ID, Item
+from server_index.page import add_page
 from server_index.service_front import Front, Limits, Metrics
 from server_index.service_gate import BusyError, Gate
 from server_index.service_models import (
@@ -36,6 +38,7 @@ from server_index.service_models import (
     SpaceResponse,
     read_vector,
 )
+from server_index.thumbnails import TYPE, Thumbnails
 from server_index.writer import IndexWriter
 
 _LOG = logging.getLogger("pocketlens.service")
@@ -53,7 +56,8 @@ class ServiceSettings:
     Without a `token` nothing can be written. `waiting` searches may wait for a thread, each for
     `timeout` seconds. Pages of `origins` may ask from a browser; requests for other names than
     `hosts`, where there are some, are refused: a page may have its name resolve to this machine.
-    Every `reload_every` seconds the folder is looked at for a newer generation.
+    Every `reload_every` seconds the folder is looked at for a newer generation. With a query
+    `bundle` there is a page that encodes in the browser, and thumbnails of the items it finds.
     """
 
     folder: Path
@@ -66,6 +70,7 @@ class ServiceSettings:
     origins: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     reload_every: float = 1.0
+    bundle: Path | None = None
     skip_damaged: bool = False
     log: bool = True
 
@@ -81,6 +86,9 @@ class _Service:
     writer: IndexWriter | None
     # Changes wait for each other, not for searches.
     changing: Gate
+    # Nor do searches wait for pictures.
+    drawing: Gate
+    thumbnails: Thumbnails
 
     def refresh(self) -> None:
         """Go on to the newest generation."""
@@ -113,6 +121,9 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.state.service = None
     _add_routes(app, settings)
     _add_problems(app)
+    if settings.bundle:
+        _add_thumbnails(app)
+        add_page(app, settings.bundle)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -155,6 +166,8 @@ def _open(settings: ServiceSettings, metrics: Metrics) -> _Service:
         gate=Gate(settings.threads, settings.waiting, settings.timeout, _use_one_core),
         writer=writer,
         changing=Gate(1, settings.waiting, settings.timeout),
+        drawing=Gate(1, settings.waiting, settings.timeout),
+        thumbnails=Thumbnails(),
     )
     for damage in index.damage:
         _LOG.warning("left out: %s", damage)
@@ -178,6 +191,7 @@ def _warm(index: Index) -> None:
 def _close(service: _Service) -> None:
     service.gate.close()
     service.changing.close()
+    service.drawing.close()
     service.index.close()
     if service.writer:
         service.writer.close()
@@ -301,6 +315,33 @@ def _add_routes(app: FastAPI, settings: ServiceSettings) -> None:
     async def metrics(service: _Running) -> PlainTextResponse:
         """Give the figures that Prometheus collects."""
         return PlainTextResponse(service.metrics.write(), media_type="text/plain; version=0.0.4")
+
+
+def _add_thumbnails(app: FastAPI) -> None:
+    @app.get(
+        "/v1/thumbnail",
+        response_class=Response,
+        responses={200: {"content": {TYPE: {}}}, **_tell(404, 422, 429, 500, 503)},
+    )
+    async def thumbnail(
+        service: _Running,
+        id_: Annotated[str, Query(alias="id", min_length=1, max_length=LONGEST_ID)],
+    ) -> Response:
+        """Give a small picture of an item, of the file that it was encoded from."""
+
+        def make() -> bytes:
+            item = service.index.item_named(id_)
+            if item is None:
+                raise BadImageError("no such item")
+            return service.thumbnails.make(item.path)
+
+        try:
+            picture = await service.drawing.run(make)
+        except BadImageError:
+            # What is wrong names the file: not for clients.
+            raise HTTPException(404, "no picture of such an item") from None
+        headers = {"Cache-Control": "private, max-age=3600", **HEADERS}
+        return Response(picture, media_type=TYPE, headers=headers)
 
 
 async def _change(service: _Service, change: Callable[[], int]) -> ChangeResponse:
