@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import compatible_tables
+import device_tables
 import index_tables
 import student_tables
 import teacher_tables
@@ -126,6 +127,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "off-the-shelf": format_off_the_shelf,
     "search": format_search,
     "query": format_query,
+    "devices": partial(format_recorded, "devices", device_tables.format_devices),
     "teachers": partial(format_recorded, "teachers", teacher_tables.format_full),
     "losses": partial(format_recorded, "teachers", teacher_tables.format_losses),
     "shares": partial(format_recorded, "teachers", teacher_tables.format_shares),

@@ -1,0 +1,5 @@
+package android.widget;
+
+public abstract class BaseAdapter implements ListAdapter {
+    public void notifyDataSetChanged() {}
+}
