@@ -27,7 +27,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     "route", ["/v1/search", "/v1/items", "/v1/items/delete", "/v1/space", "/healthz", "/metrics"]
 )
 def test_the_contract_holds(served: tuple[str, Path], route: str) -> None:
-    address, _ = served
+    check(served[0], route)
+
+
+def test_the_contract_of_thumbnails_holds(query: Path, index_of_pictures: Path) -> None:
+    settings = ServiceSettings(index_of_pictures, bundle=query, log=False, waiting=1000)
+    with run_service(settings) as address:
+        check(address, "/v1/thumbnail")
+
+
+def check(address: str, route: str) -> None:
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
     operation = next(iter(schema[route].values()))
 

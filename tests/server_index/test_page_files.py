@@ -3,16 +3,13 @@
 import gzip
 import http.client
 import io
-import os
 import shutil
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from chromium import skip_without_runtime
-from index_folders import ENCODER, make_index, unit_vectors
+from index_folders import make_index, unit_vectors
 from PIL import Image
 from program import refuse
 from running_service import run_service
@@ -22,55 +19,15 @@ from encoder.errors import PocketlensError
 from export.bundle import export_bundle
 from export.card import Card
 from export.variants import plan_variants
-from server_index.items import Item
 from server_index.page import read_bundle_files
 from server_index.service import ServiceSettings
-from server_index.writer import IndexWriter, create_index
 
 NAME = "s32.fp32.photo.onnx"
 
 
 @pytest.fixture(scope="module")
-def bundle(student: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    skip_without_runtime()
-    output = tmp_path_factory.mktemp("page-files") / "query"
-    export_bundle(plan_variants({"student": student}, kinds=("photo",)), output)
-    return output
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    wide = np.full((300, 900, 3), (200, 40, 40), np.uint8)
-    wide[:, 450:] = (40, 40, 200)
-    Image.fromarray(wide).save(folder / "wide.png")
-    (folder / "words.jpg").write_text("no picture")
-    os.mkfifo(folder / "pipe.jpg")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def index(student: Checkpoint, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("page-files") / "index"
-    create_index(folder, student.space)
-    paths = {
-        "a/wide é": f"{pictures}/wide.png",
-        "half": f"{pictures}/wide.png#xywh=450,0,450,300",
-        "words": f"{pictures}/words.jpg",
-        "pipe": f"{pictures}/pipe.jpg",
-        "folder": f"{pictures}",
-        "gone": f"{pictures}/gone.jpg",
-        "nowhere": "",
-    }
-    vectors = np.eye(student.space.dim, dtype=np.float32)[: len(paths)]
-    with IndexWriter(folder) as writer:
-        writer.add(vectors, [Item(*each) for each in paths.items()], ENCODER)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def address(index: Path, bundle: Path) -> Iterator[str]:
-    with run_service(ServiceSettings(index, bundle=bundle, log=False)) as address:
+def address(index_of_pictures: Path, query: Path) -> Iterator[str]:
+    with run_service(ServiceSettings(index_of_pictures, bundle=query, log=False)) as address:
         yield address
 
 
@@ -111,11 +68,11 @@ def test_files_are_sent_packed_to_those_who_take_it(address: str) -> None:
     assert gzip.decompress(packed) == whole and len(packed) < len(whole) / 3
 
 
-def test_an_encoder_named_by_its_digest_is_kept_for_ever(address: str, bundle: Path) -> None:
-    (entry,) = Card.read(bundle).encoders
+def test_an_encoder_named_by_its_digest_is_kept_for_ever(address: str, query: Path) -> None:
+    (entry,) = Card.read(query).encoders
     status, headers, body = get(address, f"/bundle/{NAME}?sha256={entry['sha256']}")
     assert status == 200 and "immutable" in headers["cache-control"]
-    assert body == (bundle / NAME).read_bytes()
+    assert body == (query / NAME).read_bytes()
     assert get(address, f"/bundle/{NAME}?sha256={'0' * 64}")[0] == 404
 
 
@@ -159,7 +116,7 @@ def test_thumbnails(address: str) -> None:
 
 
 def test_the_service_worker_changes_with_the_bundle(
-    address: str, index: Path, bundle: Path, student: Checkpoint, tmp_path: Path
+    address: str, index_of_pictures: Path, query: Path, student: Checkpoint, tmp_path: Path
 ) -> None:
     before = get(address, "/service-worker.js")[2].decode()
     assert before.startswith('const RELEASE = "') and '"./page.js"' in before
@@ -167,30 +124,32 @@ def test_the_service_worker_changes_with_the_bundle(
     other = tmp_path / "other"
     variants = plan_variants({"student": student}, precisions=("fp16",), kinds=("photo",))
     export_bundle(variants, other)
-    with run_service(ServiceSettings(index, bundle=other, log=False)) as elsewhere:
+    with run_service(ServiceSettings(index_of_pictures, bundle=other, log=False)) as elsewhere:
         after = get(elsewhere, "/service-worker.js")[2].decode()
-        shutil.copy(bundle / NAME, other / "s32.fp16.photo.onnx")
+        shutil.copy(query / NAME, other / "s32.fp16.photo.onnx")
         # What lies there now is not what the page was told of.
         assert get(elsewhere, "/bundle/s32.fp16.photo.onnx")[0] == 404
     assert before.split("\n")[0] != after.split("\n")[0]
     assert before.split("\n")[1:] == after.split("\n")[1:]
 
 
-def test_without_a_bundle_there_is_no_page(index: Path) -> None:
-    with run_service(ServiceSettings(index, log=False)) as address:
+def test_without_a_bundle_there_is_no_page(index_of_pictures: Path) -> None:
+    with run_service(ServiceSettings(index_of_pictures, log=False)) as address:
         assert get(address, "/")[0] == get(address, "/v1/thumbnail?id=half")[0] == 404
 
 
 def test_a_bundle_that_does_not_fit_is_refused(
-    index: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    index_of_pictures: Path, query: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damaged = tmp_path / "damaged"
-    shutil.copytree(bundle, damaged)
+    shutil.copytree(query, damaged)
     (damaged / NAME).write_bytes(b"other bytes")
     with pytest.raises(PocketlensError, match="not those that were exported"):
         read_bundle_files(damaged)
-    assert NAME in refuse(capsys, "serve", "--index", index, "--bundle", damaged)
-    assert "card.json" in refuse(capsys, "serve", "--index", index, "--bundle", tmp_path)
+    assert NAME in refuse(capsys, "serve", "--index", index_of_pictures, "--bundle", damaged)
+    assert "card.json" in refuse(
+        capsys, "serve", "--index", index_of_pictures, "--bundle", tmp_path
+    )
     make_index(tmp_path / "foreign", unit_vectors(4)).close()
-    told = refuse(capsys, "serve", "--index", tmp_path / "foreign", "--bundle", bundle)
-    assert Card.read(bundle).space in told
+    told = refuse(capsys, "serve", "--index", tmp_path / "foreign", "--bundle", query)
+    assert Card.read(query).space in told
