@@ -24,7 +24,7 @@ def format_devices(figures: dict[str, float]) -> str:
         for part in ("", ".int8"):
             found = figures.get(f"parity.{key}{part}.min_cosine")
             refused = "refused: this processor computes it wrongly"
-            cells.append(refused if found is None else f"{found:.6f}")
+            cells.append(refused if found is None else f"{found:.4f}")
         lines.append(f"| {title} | {' | '.join(cells)} |")
     lines += ["", "| page and app | |", "|---|---|"]
     lines += [f"| {title} | {figures[key]:.1f} |" for key, title in _PAGE.items()]

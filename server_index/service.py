@@ -7,46 +7,42 @@ import hmac
 import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import faiss
 import numpy as np
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from encoder.errors import BadImageError, PocketlensError
+from encoder.errors import BadImageError
 from encoder.memory import count_cores
 from export.web_runtime import HEADERS
-from server_index.contract import SpaceError, VectorError, fit_vectors
+from server_index.contract import fit_vectors
 from server_index.filters import parse_filter
 from server_index.index import Index
 from server_index.items import LONGEST_ID, Item
 from server_index.page import add_page
 from server_index.service_front import Front, Limits, Metrics
-from server_index.service_gate import BusyError, Gate
+from server_index.service_gate import Gate
 from server_index.service_models import (
     AddRequest,
     ChangeResponse,
     DeleteRequest,
-    Problem,
     SearchRequest,
     SearchResponse,
     SpaceResponse,
     read_vector,
 )
+from server_index.service_problems import add_problems, as_problem, tell
 from server_index.thumbnails import TYPE, Thumbnails
 from server_index.writer import IndexWriter
 
 _LOG = logging.getLogger("pocketlens.service")
 # Room for the longest vector and filter.
 _SEARCH_BODY = 256 << 10
-# Of a request, that are told at once.
-_MOST_FAULTS = 3
-_Problems = dict[int | str, dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +116,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app = FastAPI(title="Pocketlens search", version="1", lifespan=live, docs_url=None)
     app.state.service = None
     _add_routes(app, settings)
-    _add_problems(app)
+    add_problems(app)
     if settings.bundle:
         _add_thumbnails(app)
         add_page(app, settings.bundle)
@@ -236,13 +232,9 @@ def _is_token(authorization: str, token: str) -> bool:
 _Writing = Annotated[IndexWriter, Depends(_find_writer)]
 
 
-def _tell(*codes: int) -> _Problems:
-    return {code: {"model": Problem} for code in codes}
-
-
 def _add_routes(app: FastAPI, settings: ServiceSettings) -> None:
-    asked = _tell(400, 409, 413, 422, 429, 500, 503)
-    changed = asked | _tell(401, 403)
+    asked = tell(400, 409, 413, 422, 429, 500, 503)
+    changed = asked | tell(401, 403)
 
     class LimitedRequest(SearchRequest):
         k: Annotated[int, Field(ge=1, le=settings.max_k)] = min(10, settings.max_k)
@@ -252,7 +244,7 @@ def _add_routes(app: FastAPI, settings: ServiceSettings) -> None:
         """Find the items nearest to a vector."""
         index, asks = service.index, request.space
         index.require_space(asks)
-        with _as_problem(422):
+        with as_problem(422):
             vector = read_vector(request.vector)
             where = parse_filter(request.filter) if request.filter is not None else None
         generation = index.snapshot.generation
@@ -268,7 +260,7 @@ def _add_routes(app: FastAPI, settings: ServiceSettings) -> None:
         # As it is: our own answer need not be checked.
         return JSONResponse(found)
 
-    @app.get("/v1/space", responses=_tell(503))
+    @app.get("/v1/space", responses=tell(503))
     async def space(service: _Running) -> SpaceResponse:
         """Say what the index holds, and whose vectors may ask it."""
         index = service.index
@@ -288,7 +280,7 @@ def _add_routes(app: FastAPI, settings: ServiceSettings) -> None:
             # Vectors of a space that it accepts may ask, not be added.
             raise HTTPException(409, f"the index is in space {service.index.space.id}")
         dim = writer.state.dim
-        with _as_problem(422):
+        with as_problem(422):
             rows = [
                 fit_vectors(read_vector(item.vector), service.index.space, dim)
                 for item in request.items
@@ -306,7 +298,7 @@ def _add_routes(app: FastAPI, settings: ServiceSettings) -> None:
         """Delete items; they are found no more when this answers."""
         return await _change(service, lambda: writer.delete(request.ids))
 
-    @app.get("/healthz", responses=_tell(503))
+    @app.get("/healthz", responses=tell(503))
     async def health(service: _Running) -> dict[str, str]:
         """Say that the index is open and warm."""
         return {"status": "ready"}
@@ -321,7 +313,7 @@ def _add_thumbnails(app: FastAPI) -> None:
     @app.get(
         "/v1/thumbnail",
         response_class=Response,
-        responses={200: {"content": {TYPE: {}}}, **_tell(404, 422, 429, 500, 503)},
+        responses={200: {"content": {TYPE: {}}}, **tell(404, 422, 429, 500, 503)},
     )
     async def thumbnail(
         service: _Running,
@@ -352,50 +344,6 @@ async def _change(service: _Service, change: Callable[[], int]) -> ChangeRespons
         service.refresh()
         return count
 
-    with _as_problem(409):
+    with as_problem(409):
         count = await service.changing.run(run)
     return ChangeResponse(count=count, generation=service.index.snapshot.generation)
-
-
-@contextlib.contextmanager
-def _as_problem(code: int) -> Any:
-    """Tell the client what is wrong with what it sent."""
-    try:
-        yield
-    except PocketlensError as error:
-        raise HTTPException(code, str(error)) from None
-
-
-def _add_problems(app: FastAPI) -> None:
-    @app.exception_handler(RequestValidationError)
-    async def unsound(request: Request, error: RequestValidationError) -> JSONResponse:
-        # Not what was sent: that may be long, or no JSON.
-        found = [
-            f"{'.'.join(str(part)[:80] for part in each['loc'] if part != 'body')}: {each['msg']}"
-            for each in error.errors()[:_MOST_FAULTS]
-        ]
-        return JSONResponse({"detail": "; ".join(found)}, 422)
-
-    @app.exception_handler(BusyError)
-    async def busy(request: Request, error: BusyError) -> JSONResponse:
-        detail = "too many searches are waiting; try again"
-        return JSONResponse({"detail": detail}, 429, {"Retry-After": "1"})
-
-    @app.exception_handler(TimeoutError)
-    async def late(request: Request, error: TimeoutError) -> JSONResponse:
-        return JSONResponse({"detail": "took too long"}, 503, {"Retry-After": "1"})
-
-    @app.exception_handler(VectorError)
-    async def refused(request: Request, error: VectorError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 422)
-
-    @app.exception_handler(SpaceError)
-    async def elsewhere(request: Request, error: SpaceError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 409)
-
-    @app.exception_handler(PocketlensError)
-    @app.exception_handler(OSError)
-    async def broken(request: Request, error: Exception) -> JSONResponse:
-        # It names files: for the operator, not for clients.
-        _LOG.error("%s %s: %s", request.method, request.url.path, error)
-        return JSONResponse({"detail": "the index cannot be used; see the service's log"}, 500)
