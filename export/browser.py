@@ -80,13 +80,15 @@ def measure_in_browser(encoders: Sequence[Path], bench: BrowserBench) -> list[La
     pairs = list(itertools.product(opened, threads))
     job = {
         "task": "time",
-        "places": [_place(encoder.file, count) for encoder, count in pairs],
+        "places": [_place(at // len(threads), e.file, n) for at, (e, n) in enumerate(pairs)],
         "picture": "files/picture",
         "rounds": bench.rounds,
         "warm_up": _WARM_UP,
     }
-    files = {encoder.file.name: encoder.file for encoder in opened}
+    files = {_name(at, encoder.file): encoder.file for at, encoder in enumerate(opened)}
     answer = _run(job, files, {"picture": bench.picture})
+    if max(threads) > 1 and not answer["isolated"]:
+        raise PocketlensError("in the browser: no threads; it does not isolate the page")
     runs = []
     for (encoder, _), told in zip(pairs, answer["places"], strict=True):
         taken = np.array(told["taken"])
@@ -123,18 +125,25 @@ def encode_in_browser(
     found = [find_encoder(path) for path in encoders]
     job = {
         "task": "encode",
-        "places": [_place(file, 1) for file in found],
-        "pictures": [f"files/{urllib.parse.quote(file.name)}" for file in pictures],
+        "places": [_place(at, file, 1) for at, file in enumerate(found)],
+        "pictures": [f"files/{number}" for number in range(len(pictures))],
     }
-    answer = _run(job, {file.name: file for file in [*found, *pictures]}, {})
+    files = {_name(at, file): file for at, file in enumerate(found)}
+    answer = _run(job, files | {str(at): file for at, file in enumerate(pictures)}, {})
     return [
         np.stack([np.frombuffer(base64.b64decode(text), "<f4") for text in texts])
         for texts in answer["vectors"]
     ]
 
 
-def _place(file: Path, threads: int) -> dict[str, Any]:
-    return {"url": f"files/{urllib.parse.quote(file.name)}", "name": file.name, "threads": threads}
+def _name(number: int, file: Path) -> str:
+    """Return what a file is served as: two bundles have files of the same name."""
+    return f"{number}/{file.name}"
+
+
+def _place(number: int, file: Path, threads: int) -> dict[str, Any]:
+    url = f"files/{urllib.parse.quote(_name(number, file))}"
+    return {"url": url, "name": file.name, "threads": threads}
 
 
 def _name_browser(agent: str) -> str:

@@ -169,6 +169,10 @@ def serve(
     origin: Annotated[
         list[str] | None, typer.Option(help="Origin whose pages may ask, as https://a.b.")
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Name that a reverse proxy asks for, as search.example.org. Repeatable."),
+    ] = None,
     bundle: Annotated[
         Path | None,
         typer.Option(help="Query bundle: serve a page, too, that encodes with it in the browser."),
@@ -191,6 +195,7 @@ def serve(
         waiting=waiting,
         timeout=timeout,
         origins=tuple(origin or ()),
+        hosts=tuple(allow_host or ()),
         bundle=bundle,
         skip_damaged=skip_damaged,
     )

@@ -1,5 +1,6 @@
 """The page that encodes the query in the browser: its files, the runtime's and the bundle's."""
 
+import asyncio
 import dataclasses
 import gzip
 import hashlib
@@ -77,11 +78,11 @@ def add_page(app: FastAPI, bundle: Path) -> None:
         if path == _WORKER:
             headers = HEADERS | {"Cache-Control": _ASK_AGAIN}
             return Response(worker, media_type=TYPES[".js"], headers=headers)
-        return _give(request, found)
+        return await asyncio.to_thread(_give, request, found)
 
     # Behind all other routes: what they do not answer is a file, or nothing.
-    app.add_api_route("/", give, include_in_schema=False)
-    app.add_api_route("/{path:path}", give, include_in_schema=False)
+    for path in ("/", "/{path:path}"):
+        app.add_api_route(path, give, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 def _give(request: Request, served: _Served) -> Response:
@@ -112,12 +113,13 @@ def _give(request: Request, served: _Served) -> Response:
 
 def _write_worker(served: Mapping[str, _Served]) -> str:
     """Return the service worker with a digest of everything, so that browsers notice a change."""
-    release = digest_json({name: each.digest for name, each in served.items()})
+    release = digest_json([HEADERS, {name: each.digest for name, each in served.items()}])
     shell = [
         f"./{name}"
         for name in served
         if not name.startswith(("bundle/", "runtime/vendor/")) and name != _WORKER
     ]
-    given = {"RELEASE": release[:16], "SHELL": ["./", *shell]}
+    runtime = [f"./{name}" for name in served if name.startswith("runtime/vendor/")]
+    given = {"RELEASE": release[:16], "SHELL": ["./", *shell], "RUNTIME": runtime}
     lines = [f"const {name} = {json.dumps(value)};" for name, value in given.items()]
     return "\n".join([*lines, (_WEB / _WORKER).read_text("utf-8")])

@@ -73,7 +73,7 @@ def serve_index(settings: ServiceSettings, host: str, port: int, workers: int = 
         print(f"{settings.folder}: {len(index)} items in space {index.space.id}")
     listening = _listen(host, port)
     if host in _LOOPBACK:
-        settings = dataclasses.replace(settings, hosts=_LOOPBACK)
+        settings = dataclasses.replace(settings, hosts=(*_LOOPBACK, *settings.hosts))
     shown, bound = listening.getsockname()[:2]
     changes = "changes need the token" if settings.token else "read only"
     print(f"listening at http://{shown}:{bound} ({changes})", flush=True)

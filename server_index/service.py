@@ -325,7 +325,7 @@ def _add_thumbnails(app: FastAPI) -> None:
             item = service.index.item_named(id_)
             if item is None:
                 raise BadImageError("no such item")
-            return service.thumbnails.make(item.path)
+            return service.thumbnails.make(item)
 
         try:
             picture = await service.drawing.run(make)

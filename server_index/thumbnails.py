@@ -10,6 +10,7 @@ from PIL import Image
 from encoder.errors import BadImageError
 from encoder.images import decode_image, file_of
 from encoder.preprocess import Preprocess
+from server_index.items import Item
 from server_index.source import open_path
 
 TYPE = "image/jpeg"
@@ -26,21 +27,26 @@ class Thumbnails:
         self._made: collections.OrderedDict[tuple[str, int], bytes] = collections.OrderedDict()
         self._keep, self._lock = keep, threading.Lock()
 
-    def make(self, path: str) -> bytes:
-        """Return a JPEG of the picture that an item's recorded path names.
+    def make(self, item: Item) -> bytes:
+        """Return a JPEG of the picture that an item was encoded from.
 
         Raises:
-            BadImageError: when there is none, or it cannot be decoded.
+            BadImageError: when it is not there any more, has changed, or cannot be decoded.
         """
-        source = open_path(path)
+        if not item.path or item.mtime_ns is None:
+            # Whoever added it said where it lies; this service has not read it.
+            raise BadImageError("it was not encoded from a file here")
+        source = open_path(item.path)
         try:
             found = file_of(source).stat()
         except (OSError, ValueError):
             raise BadImageError("its picture is not where it was encoded from") from None
         # Not a device or a pipe, which would be read without end.
-        if not path or not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(found.st_mode):
             raise BadImageError("its picture is not a file")
-        key = path, found.st_mtime_ns
+        if (found.st_size, found.st_mtime_ns) != (item.size, item.mtime_ns):
+            raise BadImageError("its picture has changed since it was encoded")
+        key = item.path, found.st_mtime_ns
         with self._lock:
             if key in self._made:
                 self._made.move_to_end(key)

@@ -2,14 +2,37 @@ plugins {
     alias(libs.plugins.android.application)
 }
 
-// The query bundle that the app encodes with: -Pbundle=FOLDER, or the demo's.
-val bundle = file(providers.gradleProperty("bundle").getOrElse("../../demo-run/query"))
-val assets = layout.buildDirectory.dir("query-assets")
+/** Takes of a query bundle what the app needs of it. */
+abstract class CopyBundle : DefaultTask() {
+    @get:InputDirectory
+    abstract val bundle: DirectoryProperty
 
-val copyBundle = tasks.register<Sync>("copyBundle") {
-    from(bundle) { include("card.json", "*.photo.onnx") }
-    into(assets.map { it.dir("query") })
-    doFirst { require(bundle.resolve("card.json").isFile) { "no query bundle at $bundle" } }
+    @get:OutputDirectory
+    abstract val output: DirectoryProperty
+
+    @get:javax.inject.Inject
+    abstract val files: FileSystemOperations
+
+    @TaskAction
+    fun copy() {
+        val card = bundle.file("card.json").get().asFile
+        require(card.isFile) { "no query bundle at ${card.parent}: make one with `cli export`" }
+        files.sync {
+            from(bundle) { include("card.json", "*.photo.onnx") }
+            into(output.dir("query"))
+        }
+    }
+}
+
+// -Pbundle=FOLDER, from this project's folder; or the demo's.
+androidComponents {
+    onVariants { variant ->
+        val copy = tasks.register<CopyBundle>("copyBundleFor${variant.name}") {
+            val chosen = providers.gradleProperty("bundle").orElse("../demo-run/query")
+            bundle.set(rootProject.layout.projectDirectory.dir(chosen))
+        }
+        variant.sources.assets?.addGeneratedSourceDirectory(copy, CopyBundle::output)
+    }
 }
 
 android {
@@ -25,7 +48,6 @@ android {
         ndk { abiFilters += listOf("arm64-v8a", "x86_64") }
     }
 
-    sourceSets["main"].assets.srcDir(assets)
     androidResources { noCompress += "onnx" }
     packaging { jniLibs { useLegacyPackaging = true } }
 
@@ -34,8 +56,6 @@ android {
         targetCompatibility = JavaVersion.VERSION_1_8
     }
 }
-
-tasks.named("preBuild") { dependsOn(copyBundle) }
 
 dependencies {
     implementation(project(":core"))

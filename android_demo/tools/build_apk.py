@@ -27,6 +27,7 @@ FRAMEWORK = Path("/usr/share/android-framework-res/framework-res.apk")
 _LIBRARIES = ("libonnxruntime.so", "libonnxruntime4j_jni.so")
 # The runtime works without what would tell of its use.
 _TELEMETRY = re.compile(r"ai/onnxruntime/(telemetry/|TelemetryInitializer)")
+_REMOVED = re.compile(r'\s*<[\w-]+\s[^<>]*tools:node="remove"[^<>]*/>')
 _PASSWORD = "android"
 
 
@@ -106,9 +107,11 @@ def _link_resources(out: Path, versions: dict[str, str]) -> Path:
     """Write resources, manifest and assets into an APK, and the constants that name them."""
     main = PROJECT / "app" / "src" / "main"
     manifest = out / "AndroidManifest.xml"
-    # Gradle knows the package from its own files, and refuses it here.
-    text = (main / "AndroidManifest.xml").read_text()
-    manifest.write_text(text.replace("<manifest ", f'<manifest package="{PACKAGE}" ', 1))
+    # Gradle knows the package from its own files, and refuses it here; it removes what is marked.
+    text = _REMOVED.sub("", (main / "AndroidManifest.xml").read_text())
+    text = text.replace("<manifest ", f'<manifest package="{PACKAGE}" ', 1)
+    text = text.replace("<application", '<application android:extractNativeLibs="true"', 1)
+    manifest.write_text(text)
     _run("aapt2", "compile", "--dir", main / "res", "-o", out / "resources.zip")
     base = out / "base.apk"
     _run(

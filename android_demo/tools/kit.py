@@ -21,7 +21,8 @@ from typing import Any
 HERE = Path(__file__).parent
 KIT = HERE.parent / ".kit"
 # Written last: where it says what is pinned now, the kit is whole.
-_STAMP = "carriers.json"
+_STAMP = "kit.json"
+_PINNED = ("carriers.json", "fields.txt", "AndroidJar.java")
 _JARS = "mobsf/StaticAnalyzer/tools/jadx/lib/"
 _AAR = "package/Plugins/Android/onnxruntime.aar"
 DEXER = "r8-3.3.75.jar"
@@ -29,14 +30,19 @@ DEXER = "r8-3.3.75.jar"
 
 def read_carriers() -> dict[str, Any]:
     """Return what is pinned."""
-    found: dict[str, Any] = json.loads((HERE / _STAMP).read_text())
+    found: dict[str, Any] = json.loads((HERE / "carriers.json").read_text())
     return found
+
+
+def _describe() -> dict[str, str]:
+    """Return what a kit is made of now."""
+    return {name: hashlib.sha256((HERE / name).read_bytes()).hexdigest() for name in _PINNED}
 
 
 def is_fetched() -> bool:
     """Say whether the kit is here, and of what is pinned now."""
     stamp = KIT / _STAMP
-    return stamp.is_file() and json.loads(stamp.read_text()) == read_carriers()
+    return stamp.is_file() and json.loads(stamp.read_text()) == _describe()
 
 
 def fetch_kit() -> None:
@@ -56,7 +62,7 @@ def fetch_kit() -> None:
             with zipfile.ZipFile(member) as aar:
                 aar.extractall(kit / "aar")
         _make_platform(kit)
-        shutil.copy(HERE / _STAMP, kit / _STAMP)
+        (kit / _STAMP).write_text(json.dumps(_describe()))
         shutil.rmtree(KIT, ignore_errors=True)
         kit.rename(KIT)
 

@@ -2,23 +2,32 @@
 
 import { PictureError } from "./pixels.js";
 
+/** An encoder that this device computes wrongly: trying again does not help. */
+export class UnfitError extends Error {}
+
+/** A task given up because its worker was ended. */
+export class EndedError extends Error {}
+
+const KINDS = { picture: PictureError, unfit: UnfitError };
+
 export class EncoderClient {
   #worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   #pending = new Map();
   #last = 0;
+  #ended = null;
+  #retiring = false;
 
   constructor() {
     this.#worker.onmessage = ({ data: { id, result, error } }) => {
       const { resolve, reject } = this.#pending.get(id);
       this.#pending.delete(id);
       if (!error) resolve(result);
-      else reject(error.ofPicture ? new PictureError(error.message) : new Error(error.message));
+      else reject(new (KINDS[error.kind] ?? Error)(error.message));
+      if (this.#retiring && !this.#pending.size) this.close();
     };
-    this.#worker.onerror = (event) => {
-      const error = new Error(event.message || "The encoder could not be started.");
-      for (const { reject } of this.#pending.values()) reject(error);
-      this.#pending.clear();
-    };
+    this.#worker.onmessageerror = () => this.#end(new Error("The encoder's answer was lost."));
+    this.#worker.onerror = (event) =>
+      this.#end(new Error(event.message || "The encoder could not be started."));
   }
 
   /** Wait until the worker has its modules. */
@@ -38,12 +47,26 @@ export class EncoderClient {
     return this.#ask({ task: "encode", picture }, moved);
   }
 
-  /** End the worker. */
+  /** End the worker when what it was given is done. */
+  retire() {
+    this.#retiring = true;
+    if (!this.#pending.size) this.close();
+  }
+
+  /** End the worker now; what it was given fails. */
   close() {
+    this.#end(new EndedError("The encoder was closed."));
+  }
+
+  #end(error) {
     this.#worker.terminate();
+    this.#ended ??= error;
+    for (const { reject } of this.#pending.values()) reject(error);
+    this.#pending.clear();
   }
 
   #ask(message, moved = []) {
+    if (this.#ended) return Promise.reject(this.#ended);
     const id = ++this.#last;
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve, reject });

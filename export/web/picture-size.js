@@ -1,13 +1,20 @@
 // Reads a picture's size from its first bytes, so that nothing huge is ever decoded.
 
-// Of a JPEG, metadata and a preview may stand before the size.
-const HEAD_BYTES = 256 * 1024;
+// Of a JPEG, metadata and previews may stand before the size.
+const HEADS = [256 * 1024, 8 * 1024 * 1024];
 
 /**
  * Return {width, height} as stored, before any EXIF turn; null of a format that is not known here.
  */
 export async function readPictureSize(blob) {
-  const bytes = new Uint8Array(await blob.slice(0, HEAD_BYTES).arrayBuffer());
+  for (const length of HEADS) {
+    const size = readHead(new Uint8Array(await blob.slice(0, length).arrayBuffer()));
+    if (size || blob.size <= length) return size;
+  }
+  return null;
+}
+
+function readHead(bytes) {
   if (bytes.length < 30) return null;
   const view = new DataView(bytes.buffer);
   const text = (from, length) => String.fromCharCode(...bytes.subarray(from, from + length));

@@ -21,12 +21,36 @@ const STRIP_PIXELS = 1 << 20;
 /** A picture that cannot be used; its message is for the user. */
 export class PictureError extends Error {}
 
+let canvasesTell = null;
+
+/** Throw where the browser gives pages other pixels than it drew, against fingerprinting. */
+function refuseHiddenPixels() {
+  if (canvasesTell === null) {
+    const context = new OffscreenCanvas(8, 8).getContext("2d", { willReadFrequently: true });
+    const drawn = (at) => `rgb(${(at * 37) % 256}, ${(at * 59) % 256}, ${(at * 83) % 256})`;
+    for (let at = 0; at < 64; at++) {
+      context.fillStyle = drawn(at);
+      context.fillRect(at % 8, at >> 3, 1, 1);
+    }
+    const { data } = context.getImageData(0, 0, 8, 8);
+    canvasesTell = true;
+    for (let at = 0; at < 64; at++) {
+      const found = `rgb(${data[4 * at]}, ${data[4 * at + 1]}, ${data[4 * at + 2]})`;
+      canvasesTell &&= found === drawn(at);
+    }
+  }
+  if (!canvasesTell) {
+    throw new PictureError("This browser hides pictures from pages; allow it to read canvases.");
+  }
+}
+
 /**
  * Decode a Blob, or take an ImageBitmap (a camera's frame), to {pixels, width, height}.
  *
  * `preprocess` is the encoder's. Throws a PictureError that says why.
  */
 export async function readPixels(picture, preprocess) {
+  refuseHiddenPixels();
   const bitmap = picture instanceof ImageBitmap ? picture : await decode(picture);
   try {
     return reduceBitmap(bitmap, chooseScale(bitmap.width, bitmap.height, preprocess));

@@ -18,6 +18,9 @@ export function countThreads() {
   return Math.max(1, Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1));
 }
 
+/** An encoder whose 8-bit products this device computes wrongly. */
+export class SaturationError extends Error {}
+
 export class QueryEncoder {
   /** Open the encoder in the bytes of a file. The number of threads is the first one's for all. */
   static async open(bytes, name, { threads = countThreads() } = {}) {
@@ -27,8 +30,14 @@ export class QueryEncoder {
     }
     ort.env.wasm.numThreads = threads;
     const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
-    const encoder = new QueryEncoder(session, contract, threads);
-    if (contract.probe) await encoder.#refuseSaturation(name);
+    // What runs: the number is fixed when the first encoder is opened.
+    const encoder = new QueryEncoder(session, contract, ort.env.wasm.numThreads);
+    try {
+      if (contract.probe) await encoder.#refuseSaturation(name);
+    } catch (error) {
+      await session.release();
+      throw error;
+    }
     return encoder;
   }
 
@@ -66,7 +75,7 @@ export class QueryEncoder {
     const vector = await this.embed(makeProbe());
     const cosine = this.contract.probe.reduce((sum, value, at) => sum + value * vector[at], 0);
     if (!(cosine >= MIN_PROBE_COSINE)) {
-      throw new Error(`${name}: this device computes its 8-bit products wrongly`);
+      throw new SaturationError(`${name}: this device computes its 8-bit products wrongly`);
     }
   }
 }

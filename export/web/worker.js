@@ -1,9 +1,11 @@
 // The worker in which pictures are encoded, so that the page stays responsive. Holds one encoder.
 
 import { PictureError } from "./pixels.js";
-import { QueryEncoder } from "./query-encoder.js";
+import { QueryEncoder, SaturationError } from "./query-encoder.js";
 
 let encoder = null;
+// Tasks wait for each other: an encoder is not closed while it is in use.
+let last = Promise.resolve();
 
 const tasks = {
   /** Answer, so that it is known that the runtime's modules are here. */
@@ -24,15 +26,24 @@ const tasks = {
   },
 
   async encode({ picture }) {
+    if (!encoder) throw new Error("No encoder is open.");
     return encoder.encode(picture);
   },
 };
 
-self.onmessage = async ({ data: { id, task, ...given } }) => {
+async function run({ id, task, ...given }) {
   try {
     self.postMessage({ id, result: await tasks[task](given) });
   } catch (error) {
-    const ofPicture = error instanceof PictureError;
-    self.postMessage({ id, error: { message: error.message ?? String(error), ofPicture } });
+    self.postMessage({ id, error: { message: error.message ?? String(error), kind: name(error) } });
   }
+}
+
+function name(error) {
+  if (error instanceof PictureError) return "picture";
+  return error instanceof SaturationError ? "unfit" : "";
+}
+
+self.onmessage = ({ data }) => {
+  last = last.then(() => run(data));
 };

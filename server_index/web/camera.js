@@ -7,11 +7,12 @@ export async function startCamera(video) {
   if (!navigator.mediaDevices) {
     throw new CameraError("The camera needs a secure page: https, or this machine itself.");
   }
-  let stream;
   try {
     const wanted = { facingMode: "environment", width: { ideal: 1280 } };
-    stream = await navigator.mediaDevices.getUserMedia({ video: wanted });
+    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: wanted });
+    await video.play();
   } catch (error) {
+    stopCamera(video);
     if (error.name === "NotAllowedError") {
       throw new CameraError(
         "The camera was not allowed. Allow it in the browser's settings, or choose a picture.",
@@ -19,8 +20,6 @@ export async function startCamera(video) {
     }
     throw new CameraError("No camera could be opened. Choose a picture instead.");
   }
-  video.srcObject = stream;
-  await video.play();
 }
 
 /** Return what the camera sees, on a canvas. */

@@ -1,15 +1,23 @@
 // The bundle's encoders on this device: opens one, measures it, and goes on to a better one.
 
 import { choose, listUsable, pickFirst } from "./runtime/choice.js";
-import { EncoderClient } from "./runtime/encoder-client.js";
+import { EncoderClient, EndedError, UnfitError } from "./runtime/encoder-client.js";
+import { read, write } from "./storage.js";
 
-const STORE = "pocketlens.measured";
+const MEASURED = "measured";
 const WARM_UP = 2;
 const ROUNDS = 5;
 
 export class Encoders {
-  #client = new EncoderClient();
+  #client = null;
   #opened = null;
+  // What is being loaded, while the one that is open goes on.
+  #candidate = null;
+  // Loading and measuring wait for each other.
+  #turn = Promise.resolve();
+  #known = read(MEASURED);
+  // For this visit only: a download may succeed at the next.
+  #failed = new Set();
 
   constructor(card) {
     this.card = card;
@@ -19,13 +27,10 @@ export class Encoders {
     }
   }
 
-  /** Milliseconds that were measured here, by the digest of the encoder; null: it failed. */
+  /** Milliseconds that were measured here, by the digest of the encoder; null: it does not work. */
   get measured() {
-    try {
-      return JSON.parse(localStorage.getItem(STORE)) ?? {};
-    } catch {
-      return {};
-    }
+    const failed = [...this.#failed].map((encoder) => [encoder, null]);
+    return { ...this.#known, ...Object.fromEntries(failed) };
   }
 
   /** The entry of the card that is open. */
@@ -33,70 +38,105 @@ export class Encoders {
     return this.#opened;
   }
 
-  /** Open the encoder of that digest, or what suits the budget by what is known so far. */
-  async open(budget, wanted = "") {
-    const asked = this.usable.find((entry) => entry.encoder === wanted);
-    for (;;) {
-      const entry = asked ?? choose(this.usable, this.measured, budget).use ?? this.#untried();
-      if (entry === this.#opened) return null;
-      try {
-        const opened = await this.#client.open(bundleUrl(entry), entry.file);
-        this.#opened = entry;
-        return opened;
-      } catch (error) {
-        this.#opened = null;
-        this.#note(entry, null);
-        if (asked || !this.#untried()) throw error;
-      }
-    }
+  /** Where the file that is open was fetched from. */
+  get address() {
+    return bundleUrl(this.#opened);
   }
 
+  /** Open the encoder of that digest, or what suits the budget by what is known so far. */
+  open(budget, wanted = "") {
+    // What was being loaded for another wish.
+    this.#candidate?.close();
+    return this.#exclusively(() => this.#open(budget, wanted));
+  }
+
+  /** Encode with the encoder that is open. */
   encode(picture) {
     return this.#client.encode(picture);
   }
 
-  /** Measure on a picture, and go on to better encoders while they may fit the budget. */
-  async improve(picture, budget) {
+  /** Measure on a picture, and go on to better encoders while they may fit; until told to stop. */
+  improve(picture, budget, stop) {
+    return this.#exclusively(async () => {
+      while (!stop() && this.#opened) {
+        const entry = this.#opened;
+        if (!(await this.#measure(entry, picture, stop))) return;
+        const { use, next } = choose(this.usable, this.measured, budget);
+        const wanted = next ?? use;
+        if (wanted === entry) return;
+        await this.#load(wanted).catch((error) => this.#noteFailure(wanted, error));
+      }
+    });
+  }
+
+  async #open(budget, wanted) {
     for (;;) {
-      await this.#measure(picture);
-      const { use, next } = choose(this.usable, this.measured, budget);
-      const wanted = next ?? use;
-      if (wanted === this.#opened) return;
+      const { measured } = this;
+      const left = this.usable.filter((entry) => measured[entry.encoder] !== null);
+      const asked = left.find((entry) => entry.encoder === wanted);
+      const entry = asked ?? (left.length ? choose(left, measured, budget).use : null) ??
+        (left.length ? pickFirst(left) : null);
+      if (!entry) throw new Error("None of the bundle's encoders works on this device.");
+      if (entry === this.#opened) return;
       try {
-        await this.#client.open(bundleUrl(wanted), wanted.file);
-        this.#opened = wanted;
-      } catch {
-        this.#opened = null;
-        this.#note(wanted, null);
-        await this.open(budget);
+        await this.#load(entry);
+        return;
+      } catch (error) {
+        this.#noteFailure(entry, error);
+        if (asked || error instanceof EndedError || left.length === 1) {
+          // It may work when it is asked for again.
+          this.#failed.clear();
+          throw error;
+        }
       }
     }
   }
 
-  /** The smallest of those that have not failed here. */
-  #untried() {
-    const { measured } = this;
-    const left = this.usable.filter((entry) => measured[entry.encoder] !== null);
-    return left.length ? pickFirst(left) : null;
+  /** Load an encoder beside the one that is open, and let it take its place. */
+  async #load(entry) {
+    const client = new EncoderClient();
+    this.#candidate = client;
+    try {
+      await client.open(bundleUrl(entry), entry.file);
+    } catch (error) {
+      client.close();
+      throw error;
+    } finally {
+      this.#candidate = null;
+    }
+    this.#client?.retire();
+    this.#client = client;
+    this.#opened = entry;
   }
 
-  async #measure(picture) {
-    if (this.measured[this.#opened.encoder] !== undefined) return;
+  /** Note what an encoder takes; return false where it was stopped. */
+  async #measure(entry, picture, stop) {
+    if (this.#known[entry.encoder] !== undefined) return true;
     const taken = [];
     for (let round = 0; round < WARM_UP + ROUNDS; round++) {
       const { ms } = await this.encode(picture);
+      if (stop()) return false;
       if (round >= WARM_UP) taken.push(ms.network);
     }
     taken.sort((a, b) => a - b);
-    this.#note(this.#opened, taken[ROUNDS >> 1]);
+    this.#note(entry, taken[ROUNDS >> 1]);
+    return true;
+  }
+
+  #noteFailure(entry, error) {
+    if (error instanceof UnfitError) this.#note(entry, null);
+    else if (!(error instanceof EndedError)) this.#failed.add(entry.encoder);
   }
 
   #note(entry, ms) {
-    try {
-      localStorage.setItem(STORE, JSON.stringify({ ...this.measured, [entry.encoder]: ms }));
-    } catch {
-      // Without storage every visit measures anew.
-    }
+    this.#known[entry.encoder] = ms;
+    write(MEASURED, this.#known);
+  }
+
+  #exclusively(run) {
+    const done = this.#turn.then(run);
+    this.#turn = done.catch(() => {});
+    return done;
   }
 }
 

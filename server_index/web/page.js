@@ -1,61 +1,81 @@
 // The page: a picture comes in, is encoded on this device, and its vector asks the database.
 
-import { CameraError, startCamera, stopCamera, takeFrame } from "./camera.js";
+import { CameraError } from "./camera.js";
 import { Encoders } from "./encoders.js";
+import { connectInputs } from "./inputs.js";
+import { keep, startKeeping } from "./offline.js";
 import { formatBytes, showAnswers, showTimes } from "./results.js";
+import { EndedError } from "./runtime/encoder-client.js";
 import { PictureError } from "./runtime/pixels.js";
 import { search, SearchError } from "./search.js";
+import { read, write } from "./storage.js";
 
-const SETTINGS = "pocketlens.settings";
+const SETTINGS = "settings";
 const DEFAULTS = { budget: 50, encoder: "", count: 12 };
 const find = (id) => document.getElementById(id);
 
 let encoders = null;
-let ready = null;
+let loading = null;
 // One picture at a time; of those that come meanwhile the last.
 let busy = false;
 let waiting = null;
 let encoded = null;
+// Counts pictures and changes of settings: what was begun for an earlier one stops.
+let wish = 0;
+let sent = 0;
 
 async function start() {
   restoreSettings();
-  ready = keepOffline().then(load);
-  connectInputs();
+  connectInputs(look, fail);
+  find("retry").addEventListener("click", askAgain);
+  find("settings").addEventListener("submit", (event) => event.preventDefault());
+  find("settings").addEventListener("change", changeSettings);
   try {
-    await ready;
-    say("Ready.");
+    await prepare();
+    if (!encoded && !busy) say("Ready.");
   } catch (error) {
     fail(error);
   }
 }
 
-async function load() {
-  const response = await fetch("bundle/card.json");
-  if (!response.ok) throw new Error("The server gives no query bundle.");
-  const card = await response.json();
-  encoders = new Encoders(card);
-  find("dim").textContent = card.space.dim;
-  for (const entry of encoders.usable) {
-    const text = `${entry.size} px, ${entry.precision}, ${formatBytes(entry.bytes)}`;
-    find("encoder").append(new Option(text, entry.encoder));
-  }
-  find("encoder").value = settings().encoder;
-  await encoders.open(settings().budget, settings().encoder);
+/** Have an encoder open; one that could not be is tried again. */
+function prepare() {
+  if (encoders?.current) return Promise.resolve();
+  loading ??= load().finally(() => {
+    loading = null;
+  });
+  return loading;
 }
 
-/** Let the service worker keep the page, the runtime and the encoder, before they are fetched. */
-async function keepOffline() {
-  if (!("serviceWorker" in navigator)) return;
-  try {
-    await navigator.serviceWorker.register("service-worker.js");
-    if (navigator.serviceWorker.controller) return;
-    await new Promise((resolve) => {
-      navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true });
-      setTimeout(resolve, 1500);
-    });
-  } catch {
-    // The page works without; it then needs the network.
+async function load() {
+  await startKeeping();
+  if (!encoders) {
+    const response = await fetch("bundle/card.json");
+    if (!response.ok) throw new Error("the server gives no query bundle");
+    encoders = new Encoders(await response.json());
+    find("dim").textContent = encoders.card.space.dim;
+    offerEncoders();
   }
+  const { budget, encoder } = settings();
+  try {
+    await encoders.open(budget, encoder);
+  } catch (error) {
+    // Other settings came meanwhile.
+    if (!(error instanceof EndedError)) throw error;
+    await encoders.open(settings().budget, settings().encoder);
+  }
+  keep(encoders.address);
+}
+
+function offerEncoders() {
+  const list = find("encoder");
+  const options = encoders.usable.map((entry) => {
+    const text = `${entry.size} px, ${entry.precision}, ${formatBytes(entry.bytes)}`;
+    return new Option(text, entry.encoder);
+  });
+  list.replaceChildren(list.options[0], ...options);
+  const kept = read(SETTINGS).encoder;
+  list.value = options.some(({ value }) => value === kept) ? kept : "";
 }
 
 /** Encode a Blob or a camera's frame on a canvas, search with it, and show what came. */
@@ -66,9 +86,10 @@ async function look(picture, name) {
   }
   busy = true;
   clearErrors();
+  const mine = ++wish;
   try {
     say("Encoding on this device …");
-    await ready;
+    await prepare();
     const isFrame = picture instanceof OffscreenCanvas;
     // Lossless: what the camera saw is what is measured on, and seen.
     const file = isFrame ? picture.convertToBlob({ type: "image/png" }) : picture;
@@ -77,8 +98,9 @@ async function look(picture, name) {
     const kept = await file;
     showPreview(kept, name);
     encoded = { vector, ms, bytes: kept.size, space: encoders.card.space.id };
+    sent = 0;
     await ask();
-    await settle(kept);
+    settle(kept, mine);
   } catch (error) {
     fail(error);
   } finally {
@@ -93,9 +115,14 @@ async function look(picture, name) {
 
 async function ask() {
   clearErrors();
+  clearAnswers();
   say("Searching …");
-  const { vector, ms, bytes, space } = encoded;
+  const mine = encoded;
+  const { vector, ms, bytes, space } = mine;
   const found = await search(vector, space, settings().count);
+  // Another picture's answers are shown by then.
+  if (mine !== encoded) return;
+  sent += found.bytes;
   showAnswers(find("answers"), found.answers);
   find("results-title").hidden = false;
   const total = ms.decode + ms.network + found.ms;
@@ -106,25 +133,40 @@ async function ask() {
     ["Together", total],
   ]);
   find("sent").textContent =
-    `${formatBytes(found.bytes)} left this device; the picture of ${formatBytes(bytes)} did not.`;
+    `${formatBytes(sent)} left this device; the picture of ${formatBytes(bytes)} did not.`;
   find("facts").hidden = false;
   say(`${found.answers.length} found in ${total.toFixed(0)} ms.`);
 }
 
+async function askAgain() {
+  try {
+    await ask();
+    find("results").focus();
+  } catch (error) {
+    fail(error);
+    find("retry").focus();
+  }
+}
+
 /** After the answer: measure the encoder, and take a better one where the budget allows. */
-async function settle(picture) {
+async function settle(picture, mine) {
   const { budget, encoder } = settings();
-  if (!encoder) await encoders.improve(picture, budget);
+  try {
+    if (!encoder) await encoders.improve(picture, budget, () => mine !== wish);
+    keep(encoders.address);
+  } catch {
+    // The encoder that is open goes on.
+  }
   showMeasured();
 }
 
 function showMeasured() {
   const { measured, usable, current } = encoders;
   const rows = usable
-    .filter((entry) => measured[entry.encoder] !== undefined)
+    .filter((entry) => measured[entry.encoder] !== undefined || entry === current)
     .map((entry) => [
       `${entry.size} px, ${entry.precision}${entry === current ? " (in use)" : ""}`,
-      measured[entry.encoder] ?? NaN,
+      measured[entry.encoder],
     ]);
   find("measured").hidden = !rows.length;
   showTimes(find("measured").tBodies[0], rows);
@@ -156,60 +198,10 @@ function clearErrors() {
   find("retry").hidden = true;
 }
 
-function connectInputs() {
-  const drop = find("drop");
-  const takeFile = (file) => file && look(file, file.name);
-  find("file").addEventListener("change", ({ target }) => {
-    takeFile(target.files[0]);
-    target.value = "";
-  });
-  for (const kind of ["dragenter", "dragover"]) {
-    drop.addEventListener(kind, (event) => {
-      event.preventDefault();
-      drop.classList.add("over");
-    });
-  }
-  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => {
-    event.preventDefault();
-    drop.classList.remove("over");
-    takeFile(event.dataTransfer.files[0]);
-  });
-  document.addEventListener("paste", (event) => takeFile(event.clipboardData.files[0]));
-  find("retry").addEventListener("click", () => ask().catch(fail));
-  connectCamera();
-  find("settings").addEventListener("submit", (event) => event.preventDefault());
-  find("settings").addEventListener("change", changeSettings);
-}
-
-function connectCamera() {
-  const video = find("camera");
-  const show = (on) => {
-    video.hidden = find("camera-take").hidden = find("camera-off").hidden = !on;
-    find("camera-on").hidden = on;
-    if (on) find("preview").hidden = find("invitation").hidden = true;
-  };
-  const close = () => {
-    stopCamera(video);
-    show(false);
-    find("camera-on").focus();
-  };
-  find("camera-on").addEventListener("click", async () => {
-    clearErrors();
-    try {
-      await startCamera(video);
-      show(true);
-      find("camera-take").focus();
-    } catch (error) {
-      fail(error);
-    }
-  });
-  find("camera-off").addEventListener("click", close);
-  find("camera-take").addEventListener("click", async () => {
-    const frame = takeFrame(video);
-    close();
-    look(frame, "from the camera");
-  });
+/** Take away what was found for another picture. */
+function clearAnswers() {
+  find("answers").replaceChildren();
+  find("facts").hidden = find("results-title").hidden = true;
 }
 
 function settings() {
@@ -226,27 +218,24 @@ function settings() {
 }
 
 function restoreSettings() {
-  let kept = {};
-  try {
-    kept = JSON.parse(localStorage.getItem(SETTINGS)) ?? {};
-  } catch {
-    // What was kept is not readable: the defaults are used.
-  }
-  const { budget, count, encoder } = { ...DEFAULTS, ...kept };
+  const { budget, count } = { ...DEFAULTS, ...read(SETTINGS) };
   find("budget").value = budget;
   find("count").value = count;
-  if (encoder) find("encoder").append(new Option(encoder, encoder, false, true));
 }
 
-async function changeSettings() {
+async function changeSettings({ target }) {
   const chosen = settings();
+  write(SETTINGS, chosen);
+  if (!encoders || target === find("count")) return;
+  wish += 1;
+  clearErrors();
   try {
-    localStorage.setItem(SETTINGS, JSON.stringify(chosen));
-    await encoders?.open(chosen.budget, chosen.encoder);
-    if (encoders) showMeasured();
+    await encoders.open(chosen.budget, chosen.encoder);
+    keep(encoders.address);
   } catch (error) {
-    fail(error);
+    if (!(error instanceof EndedError)) fail(error);
   }
+  showMeasured();
 }
 
 start();

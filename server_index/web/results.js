@@ -25,10 +25,15 @@ export function showTimes(body, times) {
     const row = document.createElement("tr");
     const head = makeText("th", name);
     head.scope = "row";
-    row.append(head, makeText("td", Number.isFinite(ms) ? ms.toFixed(1) : "failed"));
+    row.append(head, makeText("td", show(ms)));
     return row;
   });
   body.replaceChildren(...rows);
+}
+
+function show(ms) {
+  if (ms === undefined) return "not yet";
+  return Number.isFinite(ms) ? ms.toFixed(1) : "failed";
 }
 
 /** Return bytes for people. */

@@ -14,23 +14,36 @@ export class SearchError extends Error {
 export async function search(vector, space, count, seconds = 10) {
   const body = JSON.stringify({ vector: encodeBase64(vector), space, k: count });
   const started = performance.now();
-  let response;
+  let status;
+  let answer;
   try {
-    response = await fetch("v1/search", {
+    const response = await fetch("v1/search", {
       method: "POST",
       headers: { "content-type": "application/json" },
       body,
       signal: AbortSignal.timeout(1000 * seconds),
     });
+    status = response.status;
+    answer = readJson(await response.text());
   } catch {
     const message = navigator.onLine
       ? "The search server does not answer."
       : "This device is offline: the picture is encoded, but the database cannot be asked.";
     throw new SearchError(message, { again: true });
   }
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw explain(response.status, answer.detail ?? "");
+  if (status !== 200) throw explain(status, answer?.detail ?? "");
+  if (!Array.isArray(answer?.answers)) {
+    throw new SearchError("The search server's answer cannot be read.", { again: true });
+  }
   return { answers: answer.answers, ms: performance.now() - started, bytes: body.length };
+}
+
+function readJson(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 function explain(status, detail) {

@@ -52,6 +52,15 @@ def test_what_is_inside(apk: Path, query: Path) -> None:
     assert not [name for name in names if "golden" in name]
     assert b"Lorg/pocketlens/core/QueryEncoder;" in dex
     assert b"ai/onnxruntime/telemetry" not in dex and b"TelemetryInitializer" not in dex
+    # Gradle's build of the runtime's own library is kept from it by the manifest.
+    manifest = (ROOT / "android_demo" / "app" / "src" / "main" / "AndroidManifest.xml").read_text()
+    removed = re.findall(r'name="([^"]+)"[^<>]*tools:node="remove"', manifest)
+    assert removed == [
+        "android.permission.ACCESS_NETWORK_STATE",
+        "ai.onnxruntime.TelemetryInitializer",
+    ]
+    told = run("aapt2", "dump", "xmltree", "--file", "AndroidManifest.xml", apk)
+    assert told.count("E: provider") == 1 and "CaptureProvider" in told
     # It is told, besides, to be silent.
     assert b"ORT_DISABLE_TELEMETRY" in dex
 

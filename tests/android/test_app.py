@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 from build_apk import compile_java
+from chromium import skip_without_runtime
 from host import Host
-from index_folders import ENCODER
+from index_folders import ENCODER, name_picture
 from kit import KIT
 from PIL import Image
 from running_service import run_service
 
 from encoder.checkpoint import Checkpoint
+from export.golden import make_camera_photo
 from export.latency_record import read_runs
 from export.runtime import QueryEncoder
 from server_index.items import Item
@@ -85,12 +87,27 @@ def test_a_picture_is_found_from_gallery_and_camera(
     encoder = QueryEncoder(query / "s32.fp32.photo.onnx")
     turned = tmp_path / "turned.png"
     Image.open(photo).transpose(Image.Transpose.ROTATE_270).save(turned)
-    items = [Item("upright", str(photo), {"price": 3}), Item("turned", str(turned))]
+    items = [name_picture("upright", str(photo), price=3), name_picture("turned", str(turned))]
     with IndexWriter(tmp_path / "index") as writer:
         writer.add(encoder.encode_batch([photo, turned]), items, ENCODER)
-    with run_service(ServiceSettings(tmp_path / "index", log=False)) as address:
+    skip_without_runtime()
+    settings = ServiceSettings(tmp_path / "index", bundle=query, log=False)
+    with run_service(settings) as address:
         told = use(
-            app, jvm, "server", address, "gallery", photo, "camera", photo, "measure", "again"
+            app,
+            jvm,
+            "server",
+            address,
+            "gallery",
+            photo,
+            "camera",
+            photo,
+            "thumbnails",
+            2000,
+            "measure",
+            "leave",
+            photo,
+            "again",
         )
     said = dict(line.split(": ", 1) for line in told if ": " in line)
     assert said["gallery asks"] == "android.intent.action.GET_CONTENT image/*"
@@ -104,6 +121,9 @@ def test_a_picture_is_found_from_gallery_and_camera(
     # EXIF says that the camera was held sideways; the better encoder's vector is Python's.
     assert said["camera shows"].startswith("1.000 turned")
     assert said["camera picture"] == "240×320"
+    assert said["thumbnail 0"] == "192" and said["thumbnail 1"] == "256"
+    # Who has left is told nothing, and nothing breaks.
+    assert said["left"].endswith("…")
     assert said["telemetry"] == "1"
     record = tmp_path / "latency.json"
     record.write_text(said["measured"])
@@ -111,7 +131,7 @@ def test_a_picture_is_found_from_gallery_and_camera(
     assert run.platform == "android" and run.rounds == 30 and run.size == 32
     # What was measured, and the settings, are there at the next start.
     assert json.loads(said["kept"])["server"] == address
-    assert any(name.startswith("measured.") for name in json.loads(said["kept"]))
+    assert any(name.startswith("measured onnxruntime ") for name in json.loads(said["kept"]))
 
 
 def test_what_goes_wrong_is_told(
@@ -128,3 +148,23 @@ def test_what_goes_wrong_is_told(
     assert "cannot be opened" in said[2]
     assert "not an address" in said[3]
     assert "nocamera: No camera app can be used. Choose a picture instead." in told
+    assert "cancelled: No camera app can be used. Choose a picture instead." in told
+
+
+def test_large_photos_are_reduced_as_in_python(
+    app: tuple[str, ...], jvm: Host, query: Path, student: Checkpoint, tmp_path: Path
+) -> None:
+    """A JPEG whose sides are no multiples: what decoders round up is left away again."""
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(make_camera_photo(1203, 1601))
+    encoder = QueryEncoder(query / "s32.fp32.photo.onnx")
+    assert encoder.decode(photo).shape == (400, 301, 3)
+    create_index(tmp_path / "index", student.space)
+    with IndexWriter(tmp_path / "index") as writer:
+        writer.add(encoder.encode(photo)[None], [Item("photo", str(photo))], ENCODER)
+    with run_service(ServiceSettings(tmp_path / "index", log=False)) as address:
+        told = use(app, jvm, "server", address, "gallery", photo, "gallery", photo)
+    # The second by the better encoder.
+    assert "gallery picture: 301×400" in told
+    shown = [line.removeprefix("gallery shows: ") for line in told if "gallery shows" in line]
+    assert float(shown[1].partition(" ")[0]) >= 0.999

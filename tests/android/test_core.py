@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from host import Host
-from index_folders import ENCODER
+from index_folders import ENCODER, name_picture
 from PIL import Image
 from running_service import run_service
 
@@ -67,6 +67,9 @@ def test_pictures(core: Host, tmp_path: Path) -> None:
     assert np.abs(halved[0, 0] - pixels[:2, :2].mean(axis=(0, 1))).max() <= 0.5
     # At the edge the mean of what there is.
     assert np.abs(halved[2, 2] - pixels[4:, 4:].mean(axis=(0, 1))).max() <= 0.5
+    assert np.array_equal(read(core.run("preview", str(file), "3")), pixels[::2, ::2][:, :2])
+    for side, scale in ((1201, 8), (1203, 8), (1204, 8), (1206, 8), (7, 2), (1, 8)):
+        assert int(core.run("kept", str(side), str(scale))) == max(1, round(side / scale))
     # Transparent, half transparent and opaque, on white.
     assert read(core.run("white")).tolist() == [[[255] * 3, [255, 127, 127], [1, 2, 3]]]
     assert np.array_equal(read(core.run("probe")), make_probe())
@@ -137,7 +140,7 @@ def test_search_against_a_real_service(
     create_index(folder, student.space)
     picture = tmp_path / "red.png"
     Image.new("RGB", (300, 200), "red").save(picture)
-    items = [Item("first é", str(picture), {"price": 3, "new": True}), Item("second", "")]
+    items = [name_picture("first é", str(picture), price=3, new=True), Item("second", "")]
     with IndexWriter(folder) as writer:
         writer.add(np.eye(dim, dtype=np.float32)[:2], items, ENCODER)
     with run_service(ServiceSettings(folder, bundle=query, log=False)) as address:

@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chromium import skip_without_runtime
-from index_folders import ENCODER
+from index_folders import ENCODER, name_picture
 from PIL import Image
 
 from encoder.checkpoint import Checkpoint
 from export.bundle import export_bundle
 from export.variants import plan_variants
-from server_index.items import Item
 from server_index.writer import IndexWriter, create_index
 
 
@@ -52,5 +51,5 @@ def index_of_pictures(
     }
     vectors = np.eye(student.space.dim, dtype=np.float32)[: len(paths)]
     with IndexWriter(folder) as writer:
-        writer.add(vectors, [Item(*each) for each in paths.items()], ENCODER)
+        writer.add(vectors, [name_picture(*each) for each in paths.items()], ENCODER)
     return folder

@@ -201,13 +201,67 @@ def test_the_camera(browser: Browser, page: Page, address: str) -> None:
 
 
 def test_a_server_that_is_down_is_told_and_asked_again(page: Page, drawn: Path) -> None:
+    choose(page, sorted(drawn.rglob("*.jpg"))[1])
+    expect_answers(page)
     page.route("**/v1/search", lambda route: route.abort())
     choose(page, sorted(drawn.rglob("*.jpg"))[0])
     expect(page.locator("#error")).to_contain_text("does not answer", timeout=60_000)
+    # Another picture's answers are not shown beside this one.
+    assert page.locator("#answers li").count() == 0 and page.locator("#facts").is_hidden()
     page.unroute("**/v1/search")
     page.click("#retry")
     expect_answers(page)
     assert page.locator("#error").is_hidden() and page.locator("#retry").is_hidden()
+
+
+def test_what_does_not_arrive_once_is_fetched_again(
+    browser: Browser, address: str, drawn: Path
+) -> None:
+    """An encoder, and the runtime itself."""
+    for pattern in ("**/bundle/*.onnx*", "**/runtime/vendor/*.mjs"):
+        with browser.new_context(service_workers="block") as context:
+            page = context.new_page()
+            page.route(pattern, lambda route: route.fulfill(status=503))
+            page.goto(address)
+            expect(page.locator("#error")).not_to_be_empty(timeout=60_000)
+            page.unroute(pattern)
+            choose(page, sorted(drawn.rglob("*.jpg"))[0])
+            expect_answers(page)
+            assert page.locator("#error").is_hidden()
+
+
+def test_a_browser_that_keeps_nothing(browser: Browser, address: str, drawn: Path) -> None:
+    with browser.new_context(service_workers="block") as context:
+        page = context.new_page()
+        page.add_init_script("Storage.prototype.setItem = () => { throw new Error('full'); }")
+        fetched: list[str] = []
+        page.on("request", lambda one: fetched.append(one.url))
+        page.goto(address)
+        choose(page, sorted(drawn.rglob("*.jpg"))[0])
+        # It measures, and goes on to the better one; once.
+        expect(page.locator("#measured")).to_contain_text("32 px, fp32 (in use)", timeout=60_000)
+        choose(page, sorted(drawn.rglob("*.jpg"))[1])
+        expect_answers(page)
+        assert len([url for url in fetched if ".onnx" in url]) == 2
+
+
+def test_settings_may_change_while_pictures_are_encoded(
+    page: Page, index: Path, bundle: Path, drawn: Path
+) -> None:
+    expect(page.locator("#status")).to_have_text("Ready.", timeout=60_000)
+    page.locator("summary").click()
+    first, second, third = sorted(drawn.rglob("*.jpg"))[:3]
+    for picture, option in ((first, 1), (second, 2), (third, 1)):
+        choose(page, picture)
+        page.locator("#encoder").select_option(index=option)
+    expect_answers(page)
+    expect(page.locator("#measured")).to_contain_text("32 px, fp32 (in use)", timeout=60_000)
+    # The last picture's answers are shown.
+    with Index(index) as opened:
+        vector = QueryEncoder(bundle, precision="fp32").encode(third)
+        wanted = opened.search(vector[None], 1)[0][0].item.id
+    expect(page.locator("#answers li img").first).to_have_attribute("alt", f"Picture of {wanted}")
+    assert page.locator("#error").is_hidden()
 
 
 def test_offline_all_works_but_the_search(page: Page, drawn: Path) -> None:

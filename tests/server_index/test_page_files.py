@@ -8,8 +8,9 @@ import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from index_folders import make_index, unit_vectors
+from index_folders import ENCODER, make_index, name_picture, unit_vectors
 from PIL import Image
 from program import refuse
 from running_service import run_service
@@ -19,8 +20,10 @@ from encoder.errors import PocketlensError
 from export.bundle import export_bundle
 from export.card import Card
 from export.variants import plan_variants
+from server_index.items import Item
 from server_index.page import read_bundle_files
 from server_index.service import ServiceSettings
+from server_index.writer import IndexWriter, create_index
 
 NAME = "s32.fp32.photo.onnx"
 
@@ -131,6 +134,32 @@ def test_the_service_worker_changes_with_the_bundle(
         assert get(elsewhere, "/bundle/s32.fp16.photo.onnx")[0] == 404
     assert before.split("\n")[0] != after.split("\n")[0]
     assert before.split("\n")[1:] == after.split("\n")[1:]
+
+
+def test_a_picture_that_this_service_has_not_read_is_not_shown(
+    query: Path, pictures: Path, student: Checkpoint, tmp_path: Path
+) -> None:
+    """Who may add items could name any file of the machine; and a file may have been replaced."""
+    folder, file = tmp_path / "index", tmp_path / "own.png"
+    shutil.copy(pictures / "wide.png", file)
+    create_index(folder, student.space)
+    items = [Item("named", str(pictures / "wide.png")), name_picture("changed", str(file))]
+    with IndexWriter(folder) as writer:
+        writer.add(np.eye(student.space.dim, dtype=np.float32)[:2], items, ENCODER)
+    with run_service(ServiceSettings(folder, bundle=query, log=False)) as address:
+        assert get(address, "/v1/thumbnail?id=changed")[0] == 200
+        Image.new("RGB", (50, 50)).save(file)
+        for id_ in ("named", "changed"):
+            assert get(address, f"/v1/thumbnail?id={id_}")[0] == 404
+
+
+def test_a_reverse_proxy_may_ask_by_its_name(index_of_pictures: Path, query: Path) -> None:
+    hosts = ("127.0.0.1", "search.example.org")
+    with run_service(
+        ServiceSettings(index_of_pictures, bundle=query, log=False, hosts=hosts)
+    ) as address:
+        assert get(address, "/", host="search.example.org")[0] == 200
+        assert get(address, "/", host="elsewhere.example.org")[0] == 400
 
 
 def test_without_a_bundle_there_is_no_page(index_of_pictures: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from encoder.space import mint_space
 from server_index.index import Index
-from server_index.items import Item
+from server_index.items import Item, Value
 from server_index.writer import IndexWriter, create_index
 
 DIM = 16
@@ -24,6 +24,14 @@ def unit_vectors(count: int, seed: int = 0, dim: int = DIM) -> np.ndarray:
 def name_items(ids: Sequence[str]) -> list[Item]:
     """Return items of these ids."""
     return [Item(name, f"/images/{name}") for name in ids]
+
+
+def name_picture(id_: str, path: str, **metadata: Value) -> Item:
+    """Return an item as encoding records it: with size and time of its file, where there is one."""
+    file = Path(path.partition("#")[0])
+    found = file.stat() if path and file.exists() else None
+    size, time = (found.st_size, found.st_mtime_ns) if found else (1, 1)
+    return Item(id_, path, metadata, size, time)
 
 
 def make_index(folder: Path, vectors: np.ndarray, ids: Sequence[str] | None = None) -> Index:

@@ -70,6 +70,30 @@ public final class UserCheck {
                 break;
             case "cancel":
                 app.answer(1, 0, null);
+                System.out.println("cancelled: " + status());
+                break;
+            case "thumbnails":
+                Thread.sleep(Long.parseLong(steps.next()));
+                ListAdapter rows = ((ListView) find("answers")).adapter;
+                for (int i = 0; i < rows.getCount(); i++) {
+                    View row = rows.getView(i, null, null);
+                    ImageView small =
+                            (ImageView) row.findViewById(Resources.of("id").get("thumbnail"));
+                    System.out.println("thumbnail " + i + ": "
+                            + (small.bitmap == null ? "none" : small.bitmap.getWidth()));
+                }
+                break;
+            case "leave":
+                // While the search is on its way.
+                Intent late = new Intent();
+                late.data = Uri.parse(steps.next());
+                find("gallery").click();
+                app.answer(app.started.remove(0).request, Activity.RESULT_OK, late);
+                app.leave();
+                Thread.sleep(2000);
+                System.out.println("left: " + status());
+                app = (Activity) make("MainActivity");
+                app.create();
                 break;
             default:
                 app.leave();

@@ -15,6 +15,7 @@ public class Activity extends Context {
     public final List<Intent> started = new ArrayList<>();
     public boolean nobodyAnswers;
     private View root;
+    private boolean gone;
 
     protected void onCreate(Bundle state) {}
 
@@ -64,6 +65,15 @@ public class Activity extends Context {
 
     public void leave() {
         onPause();
+        gone = true;
         onDestroy();
+    }
+
+    public boolean isDestroyed() {
+        return gone;
+    }
+
+    public boolean isFinishing() {
+        return gone;
     }
 }

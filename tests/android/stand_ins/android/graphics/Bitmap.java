@@ -31,5 +31,13 @@ public final class Bitmap {
         image.getRGB(x, y, wide, tall, to, offset, stride);
     }
 
+    public Config getConfig() {
+        return Config.ARGB_8888;
+    }
+
+    public void setColorSpace(ColorSpace space) {
+        throw new IllegalStateException("not at this version");
+    }
+
     public void recycle() {}
 }

@@ -18,11 +18,14 @@ import org.pocketlens.core.SearchClient;
 
 /** Shows answers as rows: thumbnail, score, id, and what is known of the item. */
 final class AnswerAdapter extends BaseAdapter {
+    // A small picture is not larger.
+    private static final int MOST_BYTES = 1 << 20;
+
     private final Activity activity;
     private final ExecutorService fetching;
     // Of the answers that are shown only: a search asks for a dozen.
     private final Map<String, Bitmap> thumbnails = new HashMap<>();
-    private List<SearchClient.Answer> answers = new ArrayList<>();
+    private volatile List<SearchClient.Answer> answers = new ArrayList<>();
 
     AnswerAdapter(Activity activity, ExecutorService fetching) {
         this.activity = activity;
@@ -30,7 +33,7 @@ final class AnswerAdapter extends BaseAdapter {
     }
 
     /** Shows other answers, and fetches their thumbnails. */
-    void show(List<SearchClient.Answer> found, final SearchClient client) {
+    void show(final List<SearchClient.Answer> found, final SearchClient client) {
         answers = found;
         thumbnails.clear();
         notifyDataSetChanged();
@@ -39,22 +42,30 @@ final class AnswerAdapter extends BaseAdapter {
                     new Runnable() {
                         @Override
                         public void run() {
-                            fetch(answer.id, client);
+                            // Of a search that another has followed nothing is fetched.
+                            if (answers == found) {
+                                fetch(found, answer.id, client);
+                            }
                         }
                     });
         }
     }
 
-    private void fetch(final String id, SearchClient client) {
+    private void fetch(
+            final List<SearchClient.Answer> found, final String id, SearchClient client) {
         byte[] data = client.thumbnail(id);
-        final Bitmap bitmap =
-                data == null ? null : BitmapFactory.decodeByteArray(data, 0, data.length);
+        if (data == null || data.length > MOST_BYTES) {
+            return;
+        }
+        final Bitmap bitmap = BitmapFactory.decodeByteArray(data, 0, data.length);
         activity.runOnUiThread(
                 new Runnable() {
                     @Override
                     public void run() {
-                        thumbnails.put(id, bitmap);
-                        notifyDataSetChanged();
+                        if (answers == found) {
+                            thumbnails.put(id, bitmap);
+                            notifyDataSetChanged();
+                        }
                     }
                 });
     }

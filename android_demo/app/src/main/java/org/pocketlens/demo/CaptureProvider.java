@@ -2,6 +2,7 @@ package org.pocketlens.demo;
 
 import android.content.ContentProvider;
 import android.content.ContentValues;
+import android.content.Context;
 import android.database.Cursor;
 import android.net.Uri;
 import android.os.ParcelFileDescriptor;
@@ -25,8 +26,18 @@ public final class CaptureProvider extends ContentProvider {
         if (!PLACE.equals(uri)) {
             throw new FileNotFoundException(uri.toString());
         }
-        File file = new File(getContext().getCacheDir(), "capture.jpg");
+        File file = place(getContext());
         return ParcelFileDescriptor.open(file, ParcelFileDescriptor.parseMode(mode));
+    }
+
+    /** Deletes what was photographed. */
+    static void forget(Context context) {
+        // Where there is nothing, nothing is left to do.
+        place(context).delete();
+    }
+
+    private static File place(Context context) {
+        return new File(context.getCacheDir(), "capture.jpg");
     }
 
     @Override

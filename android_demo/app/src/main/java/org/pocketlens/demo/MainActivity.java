@@ -35,6 +35,7 @@ public final class MainActivity extends Activity {
     private static final int ANSWERS = 12;
     private static final int TIMEOUT_MS = 10_000;
     private static final int ROUNDS = 30;
+    private static final int PREVIEW_SIDE = 1024;
     private static final String BUNDLE = "query/";
 
     private final ExecutorService encoding = Executors.newSingleThreadExecutor();
@@ -84,6 +85,9 @@ public final class MainActivity extends Activity {
     @Override
     protected void onDestroy() {
         super.onDestroy();
+        if (isFinishing()) {
+            CaptureProvider.forget(this);
+        }
         fetching.shutdownNow();
         encoding.execute(new Runnable() {
             @Override
@@ -117,6 +121,8 @@ public final class MainActivity extends Activity {
     }
 
     private void takePicture() {
+        // A camera that writes nothing must not give the picture before.
+        CaptureProvider.forget(this);
         Intent intent = new Intent(MediaStore.ACTION_IMAGE_CAPTURE);
         intent.putExtra(MediaStore.EXTRA_OUTPUT, CaptureProvider.PLACE);
         intent.addFlags(
@@ -195,16 +201,17 @@ public final class MainActivity extends Activity {
         }
         int cores = Runtime.getRuntime().availableProcessors();
         String device = Build.MANUFACTURER + " " + Build.MODEL + ", Android " + Build.VERSION.RELEASE;
-        return record.write(device, encoder, encoders.current(), cores, "the user's");
+        return record.write(device, encoders.current(), cores, "the user's");
     }
 
     private void share(final String record) {
-        runOnUiThread(new Runnable() {
+        onScreen(new Runnable() {
             @Override
             public void run() {
                 say("");
                 Intent intent = new Intent(Intent.ACTION_SEND);
-                intent.setType("application/json");
+                // Few apps take JSON by its name.
+                intent.setType("text/plain");
                 intent.putExtra(Intent.EXTRA_TEXT, record);
                 startActivity(Intent.createChooser(intent, getString(R.string.share)));
             }
@@ -247,19 +254,21 @@ public final class MainActivity extends Activity {
                     task.run();
                 } catch (LensException error) {
                     sayFromThere(error.getMessage());
-                } catch (RuntimeException error) {
+                } catch (RuntimeException | Error error) {
+                    // Of memory, say, or a library that does not load: told, and the app goes on.
                     sayFromThere(getString(R.string.failed, error.toString()));
                 }
             }
         });
     }
 
-    private void show(final Photo photo) {
-        runOnUiThread(new Runnable() {
+    private void show(Photo photo) {
+        Photo small = photo.preview(PREVIEW_SIDE);
+        final Bitmap bitmap = Bitmap.createBitmap(
+                small.toArgb(), small.width, small.height, Bitmap.Config.ARGB_8888);
+        onScreen(new Runnable() {
             @Override
             public void run() {
-                Bitmap bitmap = Bitmap.createBitmap(
-                        photo.toArgb(), photo.width, photo.height, Bitmap.Config.ARGB_8888);
                 ((ImageView) findViewById(R.id.picture)).setImageBitmap(bitmap);
             }
         });
@@ -267,7 +276,7 @@ public final class MainActivity extends Activity {
 
     private void show(
             final List<SearchClient.Answer> found, final SearchClient client, final String told) {
-        runOnUiThread(new Runnable() {
+        onScreen(new Runnable() {
             @Override
             public void run() {
                 answers.show(found, client);
@@ -277,10 +286,22 @@ public final class MainActivity extends Activity {
     }
 
     private void sayFromThere(final String text) {
-        runOnUiThread(new Runnable() {
+        onScreen(new Runnable() {
             @Override
             public void run() {
                 say(text);
+            }
+        });
+    }
+
+    /** Runs on the main thread, unless the screen is gone by then. */
+    private void onScreen(final Runnable action) {
+        runOnUiThread(new Runnable() {
+            @Override
+            public void run() {
+                if (!isDestroyed()) {
+                    action.run();
+                }
             }
         });
     }

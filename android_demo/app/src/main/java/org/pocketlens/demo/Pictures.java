@@ -3,8 +3,10 @@ package org.pocketlens.demo;
 import android.content.ContentResolver;
 import android.graphics.Bitmap;
 import android.graphics.BitmapFactory;
+import android.graphics.ColorSpace;
 import android.media.ExifInterface;
 import android.net.Uri;
+import android.os.Build;
 import java.io.IOException;
 import java.io.InputStream;
 import org.pocketlens.core.Contract;
@@ -40,10 +42,9 @@ final class Pictures {
             if (bitmap == null) {
                 throw new LensException("this is not a picture that can be read, or is damaged");
             }
-            int[] argb = new int[bitmap.getWidth() * bitmap.getHeight()];
-            bitmap.getPixels(
-                    argb, 0, bitmap.getWidth(), 0, 0, bitmap.getWidth(), bitmap.getHeight());
-            Photo photo = Photo.ofArgb(argb, bitmap.getWidth(), bitmap.getHeight());
+            Photo photo = take(
+                    bitmap, Photo.keptSide(bounds.outWidth, options.inSampleSize),
+                    Photo.keptSide(bounds.outHeight, options.inSampleSize));
             bitmap.recycle();
             Photo small = reducible ? photo : photo.reducedFor(contract);
             return small.upright(readOrientation(resolver, uri));
@@ -52,6 +53,23 @@ final class Pictures {
         } catch (OutOfMemoryError error) {
             throw new LensException("the picture is too large for this device", error);
         }
+    }
+
+    /** Returns the pixels of a bitmap, row by row: large ones need not lie in memory twice. */
+    private static Photo take(Bitmap bitmap, int mostWide, int mostTall) {
+        if (Build.VERSION.SDK_INT >= 29 && bitmap.getConfig() == Bitmap.Config.ARGB_8888) {
+            // The values as they are stored, as on every other platform, not turned into sRGB.
+            bitmap.setColorSpace(ColorSpace.get(ColorSpace.Named.SRGB));
+        }
+        int width = Math.min(bitmap.getWidth(), mostWide);
+        int height = Math.min(bitmap.getHeight(), mostTall);
+        byte[] rgb = new byte[3 * width * height];
+        int[] row = new int[width];
+        for (int y = 0; y < height; y++) {
+            bitmap.getPixels(row, 0, width, 0, y, width, 1);
+            Photo.putArgb(row, width, rgb, 3 * width * y);
+        }
+        return new Photo(width, height, rgb);
     }
 
     private static Bitmap decode(ContentResolver resolver, Uri uri, BitmapFactory.Options options)

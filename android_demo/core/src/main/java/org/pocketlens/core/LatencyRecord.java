@@ -30,7 +30,7 @@ public final class LatencyRecord {
 
     /** Returns the record as JSON. */
     public String write(
-            String device, QueryEncoder encoder, Card.Entry entry, int threads, String picture) {
+            String device, Card.Entry entry, int threads, String picture) {
         Map<String, Object> ms = new LinkedHashMap<>();
         int rounds = Integer.MAX_VALUE;
         for (List<Double> each : taken.values()) {
@@ -49,7 +49,7 @@ public final class LatencyRecord {
         Map<String, Object> run = new LinkedHashMap<>();
         run.put("platform", "android");
         run.put("device", device);
-        run.put("runtime", encoder.runtime());
+        run.put("runtime", QueryEncoder.runtime());
         run.put("provider", "CPUExecutionProvider");
         run.put("threads", threads);
         run.put("encoder", entry.encoder);

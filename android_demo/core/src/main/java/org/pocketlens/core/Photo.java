@@ -33,14 +33,34 @@ public final class Photo {
     /** Returns a picture of ARGB values as Android gives them; what is transparent lies on white. */
     public static Photo ofArgb(int[] argb, int width, int height) {
         byte[] rgb = new byte[3 * width * height];
-        for (int i = 0; i < width * height; i++) {
+        putArgb(argb, width * height, rgb, 0);
+        return new Photo(width, height, rgb);
+    }
+
+    /** Writes so many ARGB values as RGB bytes from a place on; what is transparent lies on white. */
+    public static void putArgb(int[] argb, int count, byte[] rgb, int from) {
+        for (int i = 0; i < count; i++) {
             int alpha = argb[i] >>> 24;
             for (int c = 0; c < 3; c++) {
                 int value = argb[i] >> (16 - 8 * c) & 255;
-                rgb[3 * i + c] = (byte) ((value * alpha + 255 * (255 - alpha) + 127) / 255);
+                rgb[from + 3 * i + c] = (byte) ((value * alpha + 255 * (255 - alpha) + 127) / 255);
             }
         }
-        return new Photo(width, height, rgb);
+    }
+
+    /** Returns what is shown of the picture: every nth pixel, so that no side exceeds so many. */
+    public Photo preview(int side) {
+        int step = Math.max(1, (Math.max(width, height) + side - 1) / side);
+        int wide = Math.max(1, width / step);
+        int tall = Math.max(1, height / step);
+        byte[] found = new byte[3 * wide * tall];
+        for (int y = 0; y < tall; y++) {
+            for (int x = 0; x < wide; x++) {
+                int from = 3 * (y * step * width + x * step);
+                System.arraycopy(rgb, from, found, 3 * (y * wide + x), 3);
+            }
+        }
+        return new Photo(wide, tall, found);
     }
 
     /** Returns opaque ARGB values, to be shown. */
@@ -51,6 +71,16 @@ public final class Photo {
             argb[i] = 255 << 24 | red << 16 | (rgb[3 * i + 1] & 255) << 8 | rgb[3 * i + 2] & 255;
         }
         return argb;
+    }
+
+    /**
+     * Returns how much of a side that a decoder has divided is kept.
+     *
+     * <p>Decoders round up; a last column or row of which the picture fills less than half is left
+     * away, as in Python.
+     */
+    public static int keptSide(int side, int scale) {
+        return Math.max(1, (int) Math.rint((double) side / scale));
     }
 
     /**

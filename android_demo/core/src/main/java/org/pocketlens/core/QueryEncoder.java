@@ -69,8 +69,8 @@ public final class QueryEncoder implements AutoCloseable {
     }
 
     /** Returns the version of ONNX Runtime. */
-    public String runtime() {
-        return "onnxruntime " + environment.getVersion();
+    public static String runtime() {
+        return "onnxruntime " + OrtEnvironment.getEnvironment().getVersion();
     }
 
     @Override

@@ -97,7 +97,11 @@ public final class SearchClient {
         for (Map.Entry<?, ?> each : ((Map<?, ?>) value.get("metadata")).entrySet()) {
             metadata.put((String) each.getKey(), each.getValue());
         }
-        return new Answer((String) value.get("id"), (Double) value.get("score"), metadata);
+        String id = (String) value.get("id");
+        if (id == null) {
+            throw new IllegalArgumentException("an answer without an id");
+        }
+        return new Answer(id, (Double) value.get("score"), metadata);
     }
 
     private byte[] ask(String path, byte[] body) throws LensException {
@@ -131,7 +135,7 @@ public final class SearchClient {
         try {
             Object told = Json.parse(new String(answer, StandardCharsets.UTF_8));
             detail = String.valueOf(((Map<?, ?>) told).get("detail"));
-        } catch (IllegalArgumentException | ClassCastException error) {
+        } catch (IllegalArgumentException | ClassCastException | NullPointerException error) {
             // Not of our service: the status is all there is.
         }
         if (status == HttpURLConnection.HTTP_CONFLICT) {

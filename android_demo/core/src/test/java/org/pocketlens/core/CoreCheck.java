@@ -30,6 +30,10 @@ public final class CoreCheck {
                 return show(EncodePhotos.readPpm(Paths.get(given[1])).upright(number(given[2])));
             case "white":
                 return show(Photo.ofArgb(new int[] {0x00112233, 0x80ff0000, 0xff010203}, 3, 1));
+            case "kept":
+                return Photo.keptSide(number(given[1]), number(given[2])) + "";
+            case "preview":
+                return show(EncodePhotos.readPpm(Paths.get(given[1])).preview(number(given[2])));
             case "probe":
                 return show(Photo.probe());
             case "choose":
@@ -96,13 +100,13 @@ public final class CoreCheck {
     private static String record(Path bundle) throws Exception {
         try (Encoders encoders = openBundle(bundle, new HashMap<String, Double>())) {
             LatencyRecord record = new LatencyRecord();
-            QueryEncoder encoder = encoders.open(50);
+            encoders.open(50);
             for (int i = 1; i <= 100; i++) {
                 record.add("decode", i);
                 record.add("network", 2 * i);
             }
             record.addCold("load", 12.5);
-            return record.write("a \"phone\"", encoder, encoders.current(), 4, "drawn");
+            return record.write("a \"phone\"", encoders.current(), 4, "drawn");
         }
     }
 

@@ -14,7 +14,7 @@ public final class EncodePhotos {
         Path model = Paths.get(arguments[0]);
         String name = model.getFileName().toString();
         try (QueryEncoder encoder = QueryEncoder.open(Files.readAllBytes(model), name, 1)) {
-            System.err.println(encoder.runtime() + ", encoder " + encoder.contract.encoder);
+            System.err.println(QueryEncoder.runtime() + ", encoder " + encoder.contract.encoder);
             for (int i = 1; i < arguments.length; i++) {
                 StringBuilder line = new StringBuilder();
                 for (float value : encoder.encode(readPpm(Paths.get(arguments[i])))) {
