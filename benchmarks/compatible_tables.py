@@ -73,3 +73,20 @@ def format_backfill(figures: Figures) -> str:
         rows.append([order, *cells])
     columns = ["order", "cars: R@1", "cars: MAP@R", "birds: R@1", "birds: MAP@R"]
     return make_table(columns, rows)
+
+
+_STUDENTS = {
+    "old_old": "old student, old database",
+    "new_old": "new student, old database",
+    "new_new": "new student, new database",
+    "old_new": "old student, new database",
+}
+
+
+def format_students(figures: Figures, name: str) -> str:
+    """Return who of the students may ask which database, and what is found."""
+    rows = [
+        [title, *(show(figures, f"students.{name}.{key}.{metric}") for metric in _METRICS)]
+        for key, title in _STUDENTS.items()
+    ]
+    return make_table(["query by, in", "R@1", "MAP@R"], rows)

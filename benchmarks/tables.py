@@ -150,6 +150,9 @@ TABLES: dict[str, Callable[[], str]] = {
         for name in ("cars", "cub")
         for full in (True, False)
     },
+    "compatible-students": partial(
+        format_recorded, "compatible", partial(compatible_tables.format_students, name="cars")
+    ),
     "backfill": partial(format_recorded, "compatible", compatible_tables.format_backfill),
     "index-sizes": partial(format_recorded, "server_index", index_tables.format_sizes),
     "index-codes": partial(format_recorded, "server_index", index_tables.format_codes),
