@@ -2,6 +2,7 @@
 
 import { choose, listUsable, pickFirst } from "./runtime/choice.js";
 import { EncoderClient, EndedError, UnfitError } from "./runtime/encoder-client.js";
+import { PictureError } from "./runtime/pixels.js";
 import { read, write } from "./storage.js";
 
 const MEASURED = "measured";
@@ -50,9 +51,18 @@ export class Encoders {
     return this.#exclusively(() => this.#open(budget, wanted));
   }
 
-  /** Encode with the encoder that is open. */
-  encode(picture) {
-    return this.#client.encode(picture);
+  /** Encode with the encoder that is open; one that breaks is opened anew by the next `open`. */
+  async encode(picture) {
+    const client = this.#client;
+    try {
+      return await client.encode(picture);
+    } catch (error) {
+      if (!(error instanceof PictureError) && client === this.#client) {
+        client.close();
+        this.#client = this.#opened = null;
+      }
+      throw error;
+    }
   }
 
   /** Measure on a picture, and go on to better encoders while they may fit; until told to stop. */
