@@ -84,25 +84,20 @@ def bench(
             "--browser times encoding only, on the CPU: no --index, no --provider"
         )
     if encoders:
-        from export.browser import BrowserBench, measure_in_browser
+        from export.browser import measure_in_browser
         from export.golden import make_camera_photo
         from export.latency import Bench, measure_latency
 
-        picture = _read_picture(image) if image else make_camera_photo()
-        name = image.name if image else "camera 4000x3000"
-        if browser:
-            picked = BrowserBench(picture, name, rounds, tuple(threads or ()))
-            runs = [*measure_in_browser(encoders, picked), *runs]
-        else:
-            timed = Bench(
-                picture=picture,
-                picture_name=name,
-                rounds=rounds,
-                threads=tuple(threads or ()),
-                providers=tuple(provider or ()),
-                search=_open_search(index, encoders) if index else None,
-            )
-            runs = [*measure_latency(encoders, timed), *runs]
+        picked = Bench(
+            picture=_read_picture(image) if image else make_camera_photo(),
+            picture_name=image.name if image else "camera 4000x3000",
+            rounds=rounds,
+            threads=tuple(threads or ()),
+            providers=tuple(provider or ()),
+            search=_open_search(index, encoders) if index else None,
+        )
+        measure = measure_in_browser if browser else measure_latency
+        runs = [*measure(encoders, picked), *runs]
     print(format_runs(runs))
     if json_file:
         write_json(json_file, to_json(runs))

@@ -30,9 +30,17 @@ class Place:
         output = self.runs / name
         output.parent.mkdir(parents=True, exist_ok=True)
         shown = " ".join(part.name for part in inputs)
-        self.commands.append(f"cli {command} {shown} {name} {flags}")
+        self.commands.append(f"cli {command} {shown} {name} {self._shorten(flags)}")
         timed_step(output, command, *map(str, inputs), str(output), *shlex.split(flags))
         return output
+
+    def _shorten(self, flags: str) -> str:
+        """Return flags as a record shows them: without where this machine has its folders."""
+        for field in dataclasses.fields(self):
+            place = getattr(self, field.name)
+            if isinstance(place, Path):
+                flags = flags.replace(f"{place}/", "")
+        return flags
 
 
 _Place = TypeVar("_Place", bound=Place)

@@ -27,9 +27,10 @@ from playwright.sync_api import Request  # noqa: E402
 from running_service import run_service  # noqa: E402
 
 from encoder.images import decode_image  # noqa: E402
-from export.browser import BrowserBench, encode_in_browser, measure_in_browser  # noqa: E402
+from export.browser import encode_in_browser, measure_in_browser  # noqa: E402
 from export.card import Card  # noqa: E402
 from export.golden import make_camera_photo  # noqa: E402
+from export.latency import Bench  # noqa: E402
 from export.runtime import QueryEncoder  # noqa: E402
 from server_index.service import ServiceSettings  # noqa: E402
 
@@ -106,7 +107,7 @@ def measure_page(bundle: Path, index: Path) -> dict[str, float]:
     smallest = min(bundle.glob("*.photo.onnx"), key=lambda file: file.stat().st_size)
     figures = {"first_result_s": statistics.median(taken), "transfer_mb": transferred / 1e6}
     for name, size in {"": (640, 480), "camera_": (4000, 3000)}.items():
-        bench = BrowserBench(make_camera_photo(*size), f"{size[0]}x{size[1]}", _ROUNDS)
+        bench = Bench(make_camera_photo(*size), f"{size[0]}x{size[1]}", _ROUNDS)
         for run in measure_in_browser([smallest], bench):
             threads = "" if run.threads > 1 else "one_thread_"
             figures[f"{name}{threads}warm_p50_ms"] = run.ms["total"]["p50"]

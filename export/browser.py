@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import dataclasses
 import http.server
 import itertools
 import json
@@ -23,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.errors import PocketlensError
-from encoder.memory import count_cores, name_processor
 from export.card import find_encoder
+from export.latency import Bench, choose_threads, identify
 from export.latency_record import LatencyRun, summarise
 from export.runtime import QueryEncoder
 from export.web_runtime import HEADERS, PACKED, TYPES, list_runtime_files, name_runtime
@@ -41,17 +40,6 @@ _FLAGS = (
     "--disable-sync",
 )
 _SECONDS = 600.0
-_WARM_UP = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class BrowserBench:
-    """Hold what is timed how often: a picture's bytes, warm rounds; threads none: one, and all."""
-
-    picture: bytes
-    picture_name: str
-    rounds: int = 50
-    threads: tuple[int, ...] = ()
 
 
 def find_browser() -> str:
@@ -66,15 +54,16 @@ def find_browser() -> str:
     return found
 
 
-def measure_in_browser(encoders: Sequence[Path], bench: BrowserBench) -> list[LatencyRun]:
+def measure_in_browser(encoders: Sequence[Path], bench: Bench) -> list[LatencyRun]:
     """Time every encoder on every number of threads, in rounds in which each has its turn.
 
-    The graph is told whole, as `network`: the browser's ONNX Runtime tells no nodes apart.
+    The graph is told whole, as `network`: the browser's ONNX Runtime tells no nodes apart. It has
+    no other providers, and no search is timed.
 
     Raises:
         PocketlensError: when there is no browser, or an encoder does not run in it.
     """
-    threads = bench.threads or tuple(sorted({1, count_cores()}))
+    threads = bench.threads or choose_threads()
     # Exactly: what this CPU's 8-bit products are worth is no matter here.
     opened = [QueryEncoder(file, threads=1, exact=True) for file in encoders]
     pairs = list(itertools.product(opened, threads))
@@ -83,7 +72,7 @@ def measure_in_browser(encoders: Sequence[Path], bench: BrowserBench) -> list[La
         "places": [_place(at // len(threads), e.file, n) for at, (e, n) in enumerate(pairs)],
         "picture": "files/picture",
         "rounds": bench.rounds,
-        "warm_up": _WARM_UP,
+        "warm_up": bench.warm_up,
     }
     files = {_name(at, encoder.file): encoder.file for at, encoder in enumerate(opened)}
     answer = _run(job, files, {"picture": bench.picture})
@@ -93,20 +82,13 @@ def measure_in_browser(encoders: Sequence[Path], bench: BrowserBench) -> list[La
     for (encoder, _), told in zip(pairs, answer["places"], strict=True):
         taken = np.array(told["taken"])
         stages = {"decode": taken[:, 0], "network": taken[:, 1], "total": taken.sum(axis=1)}
-        contract = encoder.contract
         runs.append(
             LatencyRun(
+                **identify(encoder, bench),
                 platform="browser",
-                device=f"{name_processor()}, {count_cores()} cores",
                 runtime=f"{name_runtime()}, {_name_browser(answer['agent'])}",
                 provider="wasm",
                 threads=int(told["threads"]),
-                encoder=contract.encoder,
-                file=encoder.file.name,
-                size=contract.preprocess.size,
-                precision=contract.precision,
-                picture=bench.picture_name,
-                rounds=bench.rounds,
                 ms={name: summarise(values) for name, values in stages.items()},
                 cold_ms=told["cold"],
             )

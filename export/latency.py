@@ -58,7 +58,7 @@ def measure_latency(encoders: Sequence[Path], bench: Bench) -> list[LatencyRun]:
     to all. What happens inside the graph is told apart by ONNX Runtime's profiler in runs of their
     own, so that profiling does not slow the total. Cold is a fresh process, the median of three.
     """
-    threads = bench.threads or tuple(sorted({1, count_cores()}))
+    threads = bench.threads or choose_threads()
     providers = bench.providers or list_providers()
     places = [
         _Place(QueryEncoder(file, threads=count, providers=[provider]), count, provider)
@@ -70,6 +70,25 @@ def measure_latency(encoders: Sequence[Path], bench: Bench) -> list[LatencyRun]:
             found[:] = _time_once(place.encoder, bench)
     warm = 1e3 * times[bench.warm_up :]
     return [_describe(place, bench, warm[:, at]) for at, place in enumerate(places)]
+
+
+def choose_threads() -> tuple[int, ...]:
+    """Return the numbers of threads that are timed where none are named: one, and all."""
+    return tuple(sorted({1, count_cores()}))
+
+
+def identify(encoder: QueryEncoder, bench: Bench) -> dict[str, Any]:
+    """Return what a run's record says of this machine, the encoder and the picture."""
+    contract = encoder.contract
+    return {
+        "device": f"{name_processor()}, {count_cores()} cores",
+        "encoder": contract.encoder,
+        "file": encoder.file.name,
+        "size": contract.preprocess.size,
+        "precision": contract.precision,
+        "picture": bench.picture_name,
+        "rounds": bench.rounds,
+    }
 
 
 def _time_once(encoder: QueryEncoder, bench: Bench) -> tuple[float, float, float]:
@@ -96,19 +115,12 @@ def _describe(place: _Place, bench: Bench, warm: NDArray[np.float64]) -> Latency
         measure_cold_start(encoder.file, bench.picture, place.threads, place.provider)
         for _ in range(_COLD_STARTS)
     ]
-    contract = encoder.contract
     return LatencyRun(
+        **identify(encoder, bench),
         platform="python",
-        device=f"{name_processor()}, {count_cores()} cores",
         runtime=f"onnxruntime {onnxruntime.__version__}",
         provider=place.provider,
         threads=place.threads,
-        encoder=contract.encoder,
-        file=encoder.file.name,
-        size=contract.preprocess.size,
-        precision=contract.precision,
-        picture=bench.picture_name,
-        rounds=bench.rounds,
         ms={name: summarise(stages[name]) for name in STAGES if name in stages},
         cold_ms={name: statistics.median(ms[name] for ms, _ in cold) for name in COLD},
         nodes=nodes,

@@ -24,6 +24,11 @@ def test_tables_are_made_from_the_committed_results() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_results_name_no_place_of_a_machine() -> None:
+    for file in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        assert not re.findall(r"[\s\"'=](/\w[\w./-]*)", file.read_text()), file.name
+
+
 def test_every_benchmark_can_be_imported() -> None:
     """They follow the packages, though no test runs them."""
     names = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
