@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from encoder.array_files import write_array
 from encoder.atomic import new_folder, write_json
 from encoder.digests import canonical_json
 from encoder.embed import Quarantined
@@ -194,7 +195,7 @@ def _build(
             found = _decode_into(pixels, files, side, max_bytes, advance)
         if not found.stored:
             raise _NotStoredError(found.shapes, found.quarantined)
-        np.save(scratch / _SHAPES, found.shapes, allow_pickle=False)
+        write_array(scratch / _SHAPES, found.shapes)
         listed = [dataclasses.astuple(entry) for entry in found.quarantined]
         write_json(scratch / _MANIFEST, {"format": 1, "images": len(files), "quarantined": listed})
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from encoder.array_files import write_array
 from encoder.atomic import new_folder, write_json
 from encoder.checkpoint import Alignment, Checkpoint
 from encoder.errors import PocketlensError
@@ -180,7 +181,7 @@ def _write_golden(folder: Path, files: list[str], teacher: Checkpoint | None) ->
     def keep(stem: str, found: Sequence[NDArray[Any]], **facts: Any) -> None:
         file, values = f"{GOLDEN}/{stem}.npy", np.stack(found)
         little = values.astype(values.dtype.newbyteorder("<"), copy=False)
-        np.save(folder / file, little, allow_pickle=False)
+        write_array(folder / file, little)
         vectors.append({**dataclasses.asdict(Listed.of(folder, file)), **facts})
 
     for file in files:

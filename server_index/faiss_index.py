@@ -33,6 +33,7 @@ _EXACT = ("Flat", "SQfp16")
 # FAISS asks for this many vectors a centroid to train on.
 _POINTS_A_CENTROID = 39
 _CENTROIDS_OF_A_CODE = 256
+_WRITTEN_AT_ONCE = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,8 +153,14 @@ def write(index: Any, kind: Kind, file: Path) -> None:
     Raises:
         PocketlensError: when it cannot be written.
     """
+    library: Any = faiss
     try:
-        (faiss.write_index_binary if kind.binary else faiss.write_index)(index, str(file))
+        # Not by FAISS: that the end of a file found no room, it prints and goes on.
+        with file.open("wb") as stream:
+            writer = library.PyCallbackIOWriter(stream.write, _WRITTEN_AT_ONCE)
+            (faiss.write_index_binary if kind.binary else faiss.write_index)(index, writer)
+    except OSError as error:
+        raise PocketlensError(f"{file}: cannot be written ({error.strerror})") from None
     except RuntimeError as error:
         raise PocketlensError(f"{file}: cannot be written ({_reason(error)})") from None
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder.array_files import write_header
 from encoder.atomic import check_output_file, new_file
 from encoder.errors import PocketlensError, first_line, require_extra
 from encoder.space import EmbeddingSpace, require_same_space
 from server_index.faiss_index import Vectors
 from server_index.index import Index
 from server_index.items import Item
-from server_index.segment import write_header
 from server_index.writer import SEAL_AT, IndexWriter, check_items
 
 _CHUNK = 1 << 14

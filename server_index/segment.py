@@ -11,11 +11,12 @@ import mmap
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder.array_files import write_array, write_header
 from encoder.atomic import sync
 from encoder.errors import PocketlensError
 from server_index import faiss_index
@@ -122,8 +123,8 @@ class SegmentWriter:
             self._vectors.close()
         faiss_index.write(self._index, self._kind, self._scratch / _INDEX)
         ends = np.cumsum([len(name) for name in self._ids], dtype=np.int64)
-        np.save(self._scratch / _KEYS, self._keys, allow_pickle=False)
-        np.save(self._scratch / _ENDS, ends, allow_pickle=False)
+        write_array(self._scratch / _KEYS, self._keys)
+        write_array(self._scratch / _ENDS, ends)
         (self._scratch / _IDS).write_bytes(b"".join(self._ids))
         files = {}
         for file in sorted(self._scratch.iterdir()):
@@ -269,10 +270,3 @@ def _map_bytes(file: Path) -> mmap.mmap | bytes:
             return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise PocketlensError(f"{file}: missing or unreadable ({error.strerror})") from None
-
-
-def write_header(stream: IO[bytes], number: type[np.number[Any]], shape: tuple[int, ...]) -> None:
-    """Write what a numpy file begins with; the rows follow, in C order."""
-    described = np.lib.format.dtype_to_descr(np.dtype(number))
-    header = {"descr": described, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)

@@ -16,6 +16,7 @@ from export.web_runtime import list_runtime_files
 from server_index.index import Index
 from server_index.page import read_bundle_files
 from server_index.service import ServiceSettings, create_app
+from server_index.service_connections import TimedProtocol
 from server_index.service_front import COUNTS_VARIABLE
 from server_index.writer import IndexWriter
 
@@ -25,6 +26,8 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 _SHORTEST_TOKEN = 16
 # Connections held at once; more are answered with 503.
 _CONNECTIONS = 512
+# A connection may ask for nothing for so long.
+_SILENT_SECONDS = 10
 
 
 def read_token(file: Path | None) -> str:
@@ -79,15 +82,7 @@ def serve_index(settings: ServiceSettings, host: str, port: int, workers: int = 
     print(f"listening at http://{shown}:{bound} ({changes})", flush=True)
     if settings.bundle:
         print(f"page that encodes in the browser: http://{shown}:{bound}/", flush=True)
-    config = uvicorn.Config(
-        functools.partial(create_app, settings),
-        factory=True,
-        workers=workers,
-        log_level="warning",
-        access_log=False,
-        limit_concurrency=_CONNECTIONS,
-        timeout_graceful_shutdown=10,
-    )
+    config = configure_server(settings, workers)
     run = uvicorn.Server(config).run
     if workers == 1:
         run(sockets=[listening])
@@ -96,6 +91,23 @@ def serve_index(settings: ServiceSettings, host: str, port: int, workers: int = 
         # Where the workers put their counts together.
         os.environ[COUNTS_VARIABLE] = counts
         Multiprocess(config, sockets=[listening]).run()
+
+
+def configure_server(
+    settings: ServiceSettings, workers: int = 1, *, silent_seconds: int = _SILENT_SECONDS
+) -> uvicorn.Config:
+    """Return how the service is run: limits of its connections, no log beside its own."""
+    return uvicorn.Config(
+        functools.partial(create_app, settings),
+        factory=True,
+        workers=workers,
+        http=TimedProtocol,
+        log_level="warning",
+        access_log=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=silent_seconds,
+        timeout_graceful_shutdown=10,
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

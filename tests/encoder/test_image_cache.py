@@ -211,7 +211,7 @@ def test_a_full_disk_means_no_cache(
     def fail(*arguments: object, **options: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(np, "save", fail)
+    monkeypatch.setattr(image_cache, "write_array", fail)
     images = open_images(files, side=SIDE, folder=home)
     assert images.pixels is None
     assert entries(home) == set()

@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing
+import os
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 from index_folders import ENCODER, SPACE, name_items, unit_vectors
 
 from encoder.errors import PocketlensError
+from server_index import faiss_index
 from server_index import segment as segments
 from server_index.faiss_index import Kind
 from server_index.index import Index
@@ -213,6 +216,40 @@ def test_a_full_disk_leaves_the_old_state(index: Path, monkeypatch: pytest.Monke
         writer.record.run("PRAGMA max_page_count = 1000000")
         writer.add(unit_vectors(1, seed=8), name_items(["after"]), ENCODER)
     assert verify(index) == [] and len(Index(index)) == kept + 1
+
+
+def test_a_disk_that_is_full_for_real(tmp_path: Path) -> None:
+    """A disk of a few megabytes, in a mount of its own."""
+    script = Path(__file__).parents[1] / "support" / "full_disk.py"
+    own_mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    mount = f"mount -t tmpfs -o size=6m none {shlex.quote(str(tmp_path))}"
+    try:
+        subprocess.run([*own_mount, mount], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no mount of one's own here ({error})")
+    ran = shlex.join([sys.executable, str(script), str(tmp_path)])
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), str(script.parent)])
+    done = subprocess.run(
+        [*own_mount, f"{mount} && exec {ran}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert done.returncode == 0, done.stderr
+    for name, counts in json.loads(done.stdout).items():
+        assert counts["refused"] >= 3 and counts["done"] >= 3, (name, counts)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("spec", ["Flat", "BFlat"])
+def test_an_index_file_that_finds_no_room_is_said(spec: str) -> None:
+    # So small that nothing is written before it is closed.
+    kind = Kind(spec)
+    index = faiss_index.make_index(kind, 16)
+    faiss_index.add(index, kind, unit_vectors(10))
+    with pytest.raises(PocketlensError, match=r"/dev/full: cannot be written \(No space left"):
+        faiss_index.write(index, kind, Path("/dev/full"))
 
 
 def test_writers_that_are_killed_lose_nothing_acknowledged() -> None:

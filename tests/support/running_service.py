@@ -8,20 +8,18 @@ from collections.abc import Iterator
 
 import uvicorn
 
-from server_index.service import ServiceSettings, create_app
+from server_index.serve import configure_server
+from server_index.service import ServiceSettings
 
 TOKEN = "a token of tests, long enough"
 
 
 @contextlib.contextmanager
-def run_service(settings: ServiceSettings) -> Iterator[str]:
+def run_service(settings: ServiceSettings, *, silent_seconds: int = 10) -> Iterator[str]:
     """Serve until the block ends; yield the address."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        create_app(settings), log_level="error", access_log=False, lifespan="on"
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(configure_server(settings, silent_seconds=silent_seconds))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
