@@ -1,5 +1,7 @@
 """The tables of the index folder in docs, from its recorded figures."""
 
+from index_chart import draw_sizes
+
 _SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 _CODES = (
     ("flat", "`Flat`", (1,)),
@@ -38,6 +40,11 @@ _FIGURES = (
     "build_s",
     "open_s",
 )
+
+
+def draw_chart(figures: dict[str, float]) -> str:
+    """Return the picture of the same indexes."""
+    return draw_sizes(figures, _SIZES)
 
 
 def format_codes(figures: dict[str, float]) -> str:

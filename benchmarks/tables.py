@@ -166,6 +166,11 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
+CHARTS: dict[str, Callable[[], str]] = {
+    "index-sizes.svg": partial(format_recorded, "server_index", index_tables.draw_chart),
+}
+
+
 def fill(text: str) -> str:
     """Return the text with every marked table made anew."""
     for name, table in TABLES.items():
@@ -186,3 +191,5 @@ def list_documents() -> list[Path]:
 if __name__ == "__main__":
     for document in list_documents():
         document.write_text(fill(document.read_text()))
+    for picture, draw in CHARTS.items():
+        (ROOT / "docs" / "images" / picture).write_text(draw())

@@ -20,3 +20,16 @@ def unpack_signs(codes: NDArray[np.uint8], dim: int) -> NDArray[np.float32]:
     """
     bits = np.unpackbits(codes, axis=1, count=dim)
     return bits.astype(np.float32) * 2 - 1
+
+
+def score_signs(queries: NDArray[np.float32], codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the inner products `[n, c]` of queries `[n, dim]` with the signs of their candidates.
+
+    The codes are packed, `[n, c, ⌈dim / 8⌉]`. This is the asymmetric distance: of the query more
+    than its signs is known.
+    """
+    dim = queries.shape[1]
+    bits = np.unpackbits(codes, axis=2, count=dim).astype(np.float32)
+    ones = np.matmul(bits, queries[:, :, None])[:, :, 0]
+    products: NDArray[np.float32] = 2 * ones - queries.sum(axis=1, keepdims=True)
+    return products

@@ -197,6 +197,13 @@ def view_vectors(index: Any, kind: Kind) -> NDArray[Any]:
     return view
 
 
+def view_codes(index: Any) -> NDArray[np.uint8]:
+    """Return the sign codes `[n, ⌈dim / 8⌉]` of a binary index, uncopied; as `view_vectors`."""
+    stored: Any = faiss.downcast_IndexBinary(index.storage) if hasattr(index, "hnsw") else index
+    codes: NDArray[np.uint8] = faiss.rev_swig_ptr(stored.xb.data(), stored.xb.size())
+    return codes.reshape(int(stored.ntotal), int(stored.code_size))
+
+
 def refine(index: Any, vectors: NDArray[np.float16]) -> Any:
     """Return an index that scores what another found by the vectors `[n, dim]` as they are stored.
 

@@ -197,6 +197,7 @@ class Segment:
             else self._load(_VECTORS)
         )
         kind = facts.kind
+        self.codes = faiss_index.view_codes(self.index) if kind.binary else None
         # What is asked; of codes, what they find is scored by the vectors.
         self._asked = (
             self.index

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder.sign_codes import score_signs
 from server_index.faiss_index import Rows, SearchEffort, Vectors
 from server_index.segment import Segment, rows_of
 
@@ -23,6 +24,9 @@ _SCORED_ALL = 20_000
 # A graph does not lead to what is allowed where that is not near the query.
 _SCORED_ALL_OF_GRAPH = 100_000
 _MOST_CANDIDATES = 4096
+# Of sign codes, so many times what is scored again is found by bits; the query itself, against
+# these signs, says what is scored again.
+_SIFTED = 4
 # Beyond the answers asked for: where it scores like the last of them, more are looked at.
 _SPARE = 1
 _MOST_TIES = 1024
@@ -199,9 +203,10 @@ def _look(
     if kind.exact:
         wanted += _SPARE
     elif kind.binary:
-        wanted *= effort.rescore
+        wanted *= _SIFTED * effort.rescore
     scores, rows = _find(part, queries, wanted, effort, allowed)
     if kind.binary:
+        rows = _sift(part, queries, rows, count * effort.rescore)
         return _score(part, queries, rows), rows
     if kind.exact:
         _settle_ties(part, queries, count, allowed, scores, rows)
@@ -212,6 +217,22 @@ def _look(
             every = _find_all(part, queries[short], count, allowed)
             _put_best(scores, rows, short, _score(part, queries[short], every), every)
     return scores, rows
+
+
+def _sift(part: Part, queries: Vectors, rows: Rows, wanted: int) -> Rows:
+    """Return the rows `[n, wanted]` whose signs fit the queries best; the stored vectors rest."""
+    if rows.shape[1] <= wanted:
+        return rows
+    assert part.segment is not None and part.segment.codes is not None
+    sifted = np.empty((len(rows), wanted), np.int64)
+    step = max(1, _GATHERED_CELLS // (rows.shape[1] * queries.shape[1]))
+    for first in range(0, len(rows), step):
+        some = slice(first, first + step)
+        scores = score_signs(queries[some], part.segment.codes[rows[some]])
+        scores[rows[some] < 0] = -np.inf
+        best = np.lexsort((rows[some], -scores), axis=1)[:, :wanted]
+        sifted[some] = np.take_along_axis(rows[some], best, axis=1)
+    return sifted
 
 
 def _look_harder(effort: SearchEffort, times: float) -> SearchEffort:

@@ -18,6 +18,9 @@ def test_tables_are_made_from_the_committed_results() -> None:
         "import sys; sys.path.insert(0, 'benchmarks'); import tables\n"
         "texts = {d.name: d.read_text() for d in tables.list_documents()}\n"
         "stale = [name for name, text in texts.items() if tables.fill(text) != text]\n"
+        "images = tables.ROOT / 'docs' / 'images'\n"
+        "stale += [name for name, draw in tables.CHARTS.items()\n"
+        "          if draw() != (images / name).read_text()]\n"
         "sys.exit(f'run python benchmarks/tables.py: {stale} differ' if stale else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -55,6 +55,32 @@ def test_answers_equal_a_plain_ranking(tmp_path: Path) -> None:
     assert verify(tmp_path / "index") == []
 
 
+@pytest.mark.parametrize("spec", ["BFlat", "BHNSW16"])
+def test_of_sign_codes_those_that_fit_the_query_best_are_scored_again(
+    tmp_path: Path, spec: str
+) -> None:
+    # Of a few large components each, which signs tell little of.
+    vectors = unit_vectors(80, seed=4) ** 3
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ids = [str(n) for n in range(80)]
+    make_index(tmp_path, vectors, ids).close()
+    with IndexWriter(tmp_path) as writer:
+        # Four times as many are found by their bits: all there are.
+        writer.compact(Kind(spec), SearchEffort(graph_candidates=400, rescore=10))
+        # What is deleted is no candidate.
+        writer.delete(["0", "1"])
+    index, differ = Index(tmp_path), 0
+    for query in unit_vectors(40, seed=5):
+        fits = np.where(vectors > 0, 1, -1) @ query
+        fits[:2] = -np.inf
+        best = np.argsort(-fits)[:20]
+        wanted = best[np.argsort(-(vectors[best] @ query))[:2]]
+        assert ids_of(index, query, 2) == [ids[row] for row in wanted]
+        differ += ids_of(index, query, 2) != rank(vectors[2:], ids[2:], query, 2)
+    # Not all that is near is among them.
+    assert differ
+
+
 @pytest.mark.parametrize("spec", KINDS)
 def test_every_kind_answers_searches_deletes_and_compacts(tmp_path: Path, spec: str) -> None:
     vectors = unit_vectors(400)
