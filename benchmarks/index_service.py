@@ -1,10 +1,11 @@
 """The search service: throughput against searching in the process, and a long soak.
 
     python benchmarks/index_service.py http --vectors FILE.npy
-    python benchmarks/index_service.py soak --vectors FILE.npy [--minutes 10]
+    python benchmarks/index_service.py soak --vectors FILE.npy [--minutes 10] [--changes 5]
 
 The service is a process of its own, and so is each client; a client keeps its connection. `soak`
-searches without pause while items are added and deleted, as many of each.
+searches without pause, or `--searches` times a second, while items are added and deleted, twenty of
+each in a change. With `--json` it prints its figures for a test and records nothing.
 """
 
 import argparse
@@ -36,6 +37,8 @@ from server_index.writer import IndexWriter
 CLI = Path(__file__).parent.parent / "cli.py"
 TOKEN = "a token for the benchmark"
 CLIENTS = 4
+# Items in a change of the soak.
+_TOGETHER = 20
 
 
 @contextlib.contextmanager
@@ -161,12 +164,19 @@ def read_rss_mb(process: int) -> float:
     raise SystemExit("no RssAnon: this benchmark needs Linux")
 
 
-def measure_soak(real: Vectors, work: Path, minutes: float) -> dict[str, float]:
-    """Search, add and delete for so long; memory and p99 of the first and the last fifth."""
+def measure_soak(
+    real: Vectors, work: Path, minutes: float, *, changes_a_second: float, searches_a_second: float
+) -> dict[str, float]:
+    """Search, add and delete for so long; memory and p99 of the second and the last fifth.
+
+    What was added is deleted a minute later. Searches without pause where none a second are given.
+    """
     vectors, queries = make_vectors(real, 60_000)
     folder = work / "index"
     fill(folder, vectors[:50_000])
     spare = vectors[50_000:]
+    pause = 1 / changes_a_second
+    kept = _TOGETHER * round(60 * changes_a_second)
     times: list[tuple[float, float]] = []
     memory: list[tuple[float, float]] = []
     failures = changes = 0
@@ -178,22 +188,23 @@ def measure_soak(real: Vectors, work: Path, minutes: float) -> dict[str, float]:
             while time.monotonic() - started < 60 * minutes:
                 now = time.monotonic()
                 if now >= next_change:
-                    # A hundred new ones a second, and the oldest of them out again a minute later.
-                    ids = [{"id": f"new-{number + n}"} for n in range(20)]
-                    some = np.arange(number, number + 20) % len(spare)
-                    changing.add(ids, spare[some], space, ENCODER)
-                    if number >= 6000:
-                        changing.delete([f"new-{number - 6000 + n}" for n in range(20)])
-                    number, changes, next_change = number + 20, changes + 1, now + 0.2
+                    added = range(number, number + _TOGETHER)
+                    ids = [{"id": f"new-{n}"} for n in added]
+                    changing.add(ids, spare[np.array(added) % len(spare)], space, ENCODER)
+                    if number >= kept:
+                        changing.delete([f"new-{n - kept}" for n in added])
+                    number, changes, next_change = added.stop, changes + 1, next_change + pause
                 if now >= next_look:
                     memory.append((now - started, read_rss_mb(process)))
                     next_look = now + 1.0
+                if searches_a_second:
+                    time.sleep(max(0.0, started + at / searches_a_second - time.monotonic()))
                 begun = time.perf_counter()
                 try:
                     asking.search(queries[at % len(queries)], space, K)
                 except PocketlensError as error:
                     failures += 1
-                    print(error, flush=True)
+                    print(error, file=sys.stderr)
                 times.append((now - started, 1e3 * (time.perf_counter() - begun)))
                 at += 1
             items = asking.describe()["items"]
@@ -207,6 +218,7 @@ def measure_soak(real: Vectors, work: Path, minutes: float) -> dict[str, float]:
         "soak.minutes": minutes,
         "soak.searches": len(times),
         "soak.changes": changes,
+        "soak.deleted": _TOGETHER * max(0, changes - kept // _TOGETHER),
         "soak.failures": failures,
         "soak.items": items,
         "soak.rss_growth_mb": float(np.median(after) - np.median(before)),
@@ -224,14 +236,27 @@ def main() -> None:
         part = parts.add_parser(name)
         part.add_argument("--vectors", type=Path, required=True)
     parts.choices["http"].add_argument("--seconds", type=float, default=10)
-    parts.choices["soak"].add_argument("--minutes", type=float, default=10)
+    soak = parts.choices["soak"]
+    soak.add_argument("--minutes", type=float, default=10)
+    soak.add_argument("--changes", type=float, default=5, help="a second")
+    soak.add_argument("--searches", type=float, default=0, help="a second; 0: without pause")
+    soak.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     real = np.load(asked.vectors)
     with tempfile.TemporaryDirectory() as folder:
         if asked.part == "http":
             figures = measure_http(real, Path(folder), asked.seconds)
         else:
-            figures = measure_soak(real, Path(folder), asked.minutes)
+            figures = measure_soak(
+                real,
+                Path(folder),
+                asked.minutes,
+                changes_a_second=asked.changes,
+                searches_a_second=asked.searches,
+            )
+    if asked.part == "soak" and asked.json:
+        print(json.dumps(figures))
+        return
     for name, value in figures.items():
         print(f"{name:<28} {value:10.3f}")
     option = f" --minutes {asked.minutes:g}" if asked.part == "soak" else ""
