@@ -9,6 +9,7 @@ _METHODS = {
     "lce": "lce",
     "regression": "regression",
     "forward": "forward transform",
+    "forward_and_old": "forward transform, and the old encoder asked too",
 }
 _VARIANTS = {
     "plain_prototypes": "plain prototypes (`--trim 0 --no-weigh`)",
