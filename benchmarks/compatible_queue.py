@@ -22,9 +22,10 @@ from encoder.compatibility import Compatibility, load_compatibility
 from encoder.datasets.splits import SplitRule, read_table, split_classes
 from encoder.datasets.table import ImageTable
 from encoder.evaluate import encode_images, labelled_test
-from encoder.evaluation.matrix import FIGURES as METRICS
-from encoder.evaluation.matrix import Encoded, fill_matrix
+from encoder.evaluation.matrix import fill_matrix
+from encoder.evaluation.protocol import FIGURES as METRICS
 from encoder.evaluation.protocol import (
+    Encoded,
     EncodedSet,
     EvaluationRow,
     Judging,

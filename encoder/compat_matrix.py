@@ -15,8 +15,8 @@ from encoder.evaluate import (
     refuse_changed,
     refuse_trained,
 )
-from encoder.evaluation.matrix import Encoded, Matrix, Requirement, check_requirement, fill_matrix
-from encoder.evaluation.protocol import Judging
+from encoder.evaluation.matrix import Matrix, Requirement, check_requirement, fill_matrix
+from encoder.evaluation.protocol import Encoded, Judging
 
 
 def measure_matrix(

@@ -16,7 +16,7 @@ import numpy as np
 from encoder.compatibility import Compatibility, load_compatibility
 from encoder.digests import digest_json
 from encoder.errors import PocketlensError
-from encoder.evaluation.matrix import CROWD
+from encoder.evaluation.backfill_curves import CROWD
 from encoder.space import ID_LENGTH, require_same_space
 from server_index.backfill_order import (
     Order,

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from encoder.atomic import sync
 from encoder.errors import PocketlensError
 from server_index.items import Item, encode_metadata
+from server_index.record_schema import APPLICATION, LIVING, SCHEMA, connect, connect_to_read
 from server_index.segment import SegmentFacts
 from server_index.state import State
 
@@ -28,36 +29,9 @@ T = TypeVar("T")
 RECORD = "index.sqlite"
 # Below the number of variables that any build of SQLite allows.
 VALUES_A_QUERY = 500
-_APPLICATION = 0x504C6978  # "PLix"
-_BUSY_SECONDS = 30.0
 _CACHE_KIB = 128 << 10
 # Of SQLite's machine, between looks at the clock: a fraction of a millisecond.
 _STEPS_BETWEEN_LOOKS = 10_000
-_LIVING = "CREATE UNIQUE INDEX living ON items (id) WHERE died IS NULL"
-_SCHEMA = f"""
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE encoders (
-    number INTEGER PRIMARY KEY,
-    digest TEXT NOT NULL UNIQUE,
-    space TEXT NOT NULL
-) STRICT;
-CREATE TABLE segments (number INTEGER PRIMARY KEY, facts TEXT NOT NULL) STRICT;
-CREATE TABLE items (
-    key INTEGER PRIMARY KEY,
-    id TEXT NOT NULL,
-    died INTEGER,
-    encoder INTEGER NOT NULL REFERENCES encoders (number),
-    path TEXT NOT NULL,
-    size INTEGER,
-    mtime_ns INTEGER,
-    sha256 TEXT NOT NULL,
-    metadata TEXT NOT NULL
-) STRICT;
-{_LIVING};
-CREATE INDEX dead ON items (died) WHERE died IS NOT NULL;
-CREATE TABLE set_aside (reason TEXT PRIMARY KEY) STRICT;
-CREATE TABLE recent (key INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT;
-"""
 
 
 def create_record(folder: Path, state: State) -> None:
@@ -70,9 +44,9 @@ def create_record(folder: Path, state: State) -> None:
         raise PocketlensError(f"{folder}: is an index already")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".record.") as scratch:
         with Record(Path(scratch), create=True) as record, record.change():
-            for statement in _SCHEMA.split(";\n"):
+            for statement in SCHEMA.split(";\n"):
                 record.run(statement)
-            record.run(f"PRAGMA application_id = {_APPLICATION}")
+            record.run(f"PRAGMA application_id = {APPLICATION}")
             record.put_state(state)
         sync(Path(scratch) / RECORD)
         (Path(scratch) / RECORD).rename(folder / RECORD)
@@ -109,13 +83,13 @@ class Record:
         with self._named():
             self._follows = True
             if create or write:
-                self._connection = _connect(self.file)
+                self._connection = connect(self.file)
                 self.run("PRAGMA journal_mode = WAL")
                 self.run("PRAGMA synchronous = FULL")
                 # In KiB: ids come in any order, and each is put into its place among all.
                 self.run(f"PRAGMA cache_size = -{_CACHE_KIB}")
             else:
-                self._connection, self._follows = _connect_to_read(self.file)
+                self._connection, self._follows = connect_to_read(self.file)
             self._identity = self._identify()
 
     def __enter__(self) -> Self:
@@ -288,7 +262,7 @@ class Record:
             rows = ",".join(["(?, ?, NULL, ?, ?, ?, ?, ?, ?)"] * len(some))
             self.run(f"INSERT INTO items VALUES {rows}", values)
         if anew:
-            self.run(_LIVING)
+            self.run(LIVING)
 
     def items(self, keys: Sequence[int]) -> dict[int, Item]:
         """Return the items of those keys that are still recorded."""
@@ -388,37 +362,6 @@ class Record:
             raise PocketlensError(f"{self.file}: cannot be used ({error})") from None
         except sqlite3.DatabaseError as error:
             raise PocketlensError(f"{self.file}: damaged ({error})") from None
-
-
-def _connect(file: Path) -> sqlite3.Connection:
-    return sqlite3.connect(
-        file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-
-
-def _connect_to_read(file: Path) -> tuple[sqlite3.Connection, bool]:
-    """Return a connection, and whether it follows what is committed later."""
-    connection = _connect_by_uri(file, "mode=ro")
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        log = file.with_name(file.name + "-wal")
-        if log.is_file() and log.stat().st_size:
-            raise
-        # A folder that cannot be written, and in which nobody writes: no log is needed.
-        return _connect_by_uri(file, "immutable=1"), False
-    return connection, True
-
-
-def _connect_by_uri(file: Path, option: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{file.resolve().as_uri()}?{option}",
-        timeout=_BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-        uri=True,
-    )
 
 
 def _parts(values: Sequence[T], size: int = VALUES_A_QUERY) -> Iterator[Sequence[T]]:

@@ -12,9 +12,10 @@ from program import refuse, run, succeed
 
 from encoder.compatibility import Compatibility
 from encoder.errors import PocketlensError
-from encoder.evaluation.matrix import Encoded, Matrix, fill_matrix, join_layers
+from encoder.evaluation.backfill_curves import join_layers
+from encoder.evaluation.matrix import Matrix, fill_matrix
 from encoder.evaluation.matrix_page import build_matrix_page
-from encoder.evaluation.protocol import EncodedSet, Judging
+from encoder.evaluation.protocol import Encoded, EncodedSet, Judging
 from encoder.evaluation.score_scale import ScoreScale
 from encoder.perceptron import Perceptron
 from encoder.space import mint_space

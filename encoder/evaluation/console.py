@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from encoder.evaluation.matrix import FIGURES, Matrix
+from encoder.evaluation.matrix import Matrix
 from encoder.evaluation.metrics import figure_title
-from encoder.evaluation.protocol import EvaluationRow, HarmedRow
+from encoder.evaluation.protocol import FIGURES, EvaluationRow, HarmedRow
 
 
 def print_harmed(harmed: Sequence[HarmedRow]) -> None:

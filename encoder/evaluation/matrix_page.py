@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from encoder.evaluation.backfill_curves import Curve
 from encoder.evaluation.markup import Html, element, join
-from encoder.evaluation.matrix import FIGURES, Cell, Curve, Matrix
+from encoder.evaluation.matrix import Cell, Matrix
 from encoder.evaluation.metrics import figure_title
 from encoder.evaluation.page import frame_page
+from encoder.evaluation.protocol import FIGURES
 from encoder.evaluation.report_charts import Line, Point, draw_panel, draw_sample, round_up
 from encoder.evaluation.report_table import (
     draw_row,

@@ -1,8 +1,8 @@
 """The rows every comparison shows: who asks, who answers, and what it costs in recall."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from encoder.evaluation.bootstrap import (
 from encoder.evaluation.metrics import RANKS, Figures, Labels, Vectors, measure_retrieval
 from encoder.evaluation.storage import STORAGES, Storage, store_both
 
+# What a comparison of encoders shows.
+FIGURES = ("r1", "map_at_r")
+
 
 @dataclasses.dataclass(frozen=True)
 class EncodedSet:
@@ -27,6 +30,20 @@ class EncodedSet:
     positions: Labels
     is_query: NDArray[np.bool_]
     is_database: NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """Hold an encoder's name, its space and its vectors of the test images.
+
+    A query encoder is judged against the old ones of its `role`: teachers and students apart.
+    """
+
+    name: str
+    space: str
+    encoder: str
+    vectors: EncodedSet
+    role: Literal["teacher", "student"] = "teacher"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +168,11 @@ def compare_rows(row: EvaluationRow, baseline: EvaluationRow) -> dict[str, Inter
         name: paired_difference(row.values[name], baseline.values[name], seed=row.judging.seed)
         for name in shared
     }
+
+
+def keep_figures(intervals: Mapping[str, Interval]) -> dict[str, Interval]:
+    """Return the intervals of what a comparison of encoders shows."""
+    return {name: intervals[name] for name in FIGURES}
 
 
 def mix_databases(old: EncodedSet, new: EncodedSet, share: float, *, seed: int = 0) -> EncodedSet:
