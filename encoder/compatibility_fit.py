@@ -1,6 +1,7 @@
 """What stands beside a map between two spaces: the scale of its scores, its doubt, its figures."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,15 +11,25 @@ from encoder.checkpoint import Checkpoint
 from encoder.compatibility import Compatibility, Direction
 from encoder.datasets.table import ImageTable
 from encoder.doubt import fit_doubt
-from encoder.embed import Vectors, embed_all
+from encoder.embed import (
+    BATCH_SIZE,
+    EmbeddedBatch,
+    Vectors,
+    embed_all,
+    embed_pictures,
+    gather_batches,
+)
 from encoder.evaluation.metrics import measure_retrieval
 from encoder.evaluation.score_scale import ScoreScale, fit_scale
+from encoder.images import Source, decode_image
 from encoder.inference import prepare_inference
 from encoder.perceptron import Perceptron
+from encoder.preprocess import LARGEST_SIZE, Pixels
 from encoder.progress import track
 from encoder.space import EmbeddingSpace
 from encoder.teacher import has_pair
 from encoder.vector_map import VectorMap
+from encoder.views import ViewRecipe, colour_views, render_view, sample_views
 
 # Enough for a line through the scores of pairs, and for what a vector's place tells of its error.
 _MOST_LOOKED_AT = 5000
@@ -35,6 +46,14 @@ class SeenByBoth:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def followed_by(self, more: "SeenByBoth") -> "SeenByBoth":
+        """Return these with more behind them."""
+        return SeenByBoth(
+            np.concatenate([self.new, more.new]),
+            np.concatenate([self.old, more.old]),
+            np.concatenate([self.labels, more.labels]),
+        )
+
     def turned(self, turn: NDArray[np.float32]) -> "SeenByBoth":
         """Return what would have been seen with the new vectors turned by a rotation."""
         return dataclasses.replace(self, new=self.new @ turn.T)
@@ -44,8 +63,7 @@ def show_to_both(
     new: Checkpoint, old: Checkpoint, table: ImageTable, split: Literal["train", "val"]
 ) -> SeenByBoth:
     """Embed a split's images with both encoders; of very many an evenly spaced part."""
-    images = table.split(split)
-    images = images.select(range(0, len(images), -(-len(images) // _MOST_LOOKED_AT) or 1))
+    images = _choose(table, split)
     sources, found = images.sources(), []
     for title, checkpoint in (("new", new), ("old", old)):
         network = prepare_inference(checkpoint, precision="auto")
@@ -53,14 +71,75 @@ def show_to_both(
             found.append(
                 embed_all(sources, checkpoint.preprocess, network.embedder, advance=advance)
             )
-    # Either may fail at a picture that the other can read.
+    return _join(new, old, images, found)
+
+
+def show_views_to_both(
+    new: Checkpoint, old: Checkpoint, table: ImageTable, count: int, *, seed: int = 0
+) -> SeenByBoth:
+    """Embed so many crops of each training image with both encoders, each at its own size.
+
+    Of the images they learnt, both know the classes better than they will know others; of parts of
+    them, less so. The crops of an image stand together.
+    """
+    images = _choose(table, "train")
+    sources, found = images.sources(), []
+    for title, checkpoint in (("new", new), ("old", old)):
+        with track(f"asking the {title} model about crops", len(sources)) as advance:
+            found.append(_embed_crops(checkpoint, sources, count, seed, advance))
+    return _join(new, old, images, found)
+
+
+def _choose(table: ImageTable, split: Literal["train", "val"]) -> ImageTable:
+    images = table.split(split)
+    return images.select(range(0, len(images), -(-len(images) // _MOST_LOOKED_AT) or 1))
+
+
+def _embed_crops(
+    checkpoint: Checkpoint,
+    sources: Sequence[Source],
+    count: int,
+    seed: int,
+    advance: Callable[[int], None],
+) -> EmbeddedBatch:
+    """Return vectors `[images, count × dim]` of the same crops, whichever encoder is asked."""
+    own = checkpoint.preprocess
+    # A crop of a quarter of the area has as many pixels as the input.
+    larger = own.resized(min(2 * own.size, LARGEST_SIZE))
+    recipe = dataclasses.replace(colour_views(ViewRecipe(mix_alpha=0), 0), fit=own.fit)
+    embedder = prepare_inference(checkpoint, precision="auto").embedder
+
+    def read(position: int) -> Pixels:
+        picture = decode_image(sources[position], target=larger)
+        aspects = np.full(count, picture.shape[1] / picture.shape[0])
+        views = sample_views(recipe, aspects, np.random.default_rng([seed, position]))
+        crops = [render_view(picture, None, view, own.size, own.resampling) for view in views]
+        return np.stack(crops)
+
+    def embed(crops: Pixels) -> Vectors:
+        return embedder.embed(crops.reshape(-1, *crops.shape[2:])).reshape(len(crops), -1)
+
+    each = dataclasses.replace(embedder, embed=embed)
+    batches = []
+    for batch in embed_pictures(sources, read, each, max(1, BATCH_SIZE // count)):
+        batches.append(batch)
+        advance(len(batch.positions) + len(batch.quarantined))
+    return gather_batches(batches)
+
+
+def _join(
+    new: Checkpoint, old: Checkpoint, images: ImageTable, found: Sequence[EmbeddedBatch]
+) -> SeenByBoth:
+    """Return what both could read: either may fail at a picture that the other can read."""
     positions = np.intersect1d(found[0].positions, found[1].positions)
+    labels = images.labels()[positions]
     own, there = (
         # Of no images it has no dimensions either.
-        one.vectors[np.isin(one.positions, positions)].reshape(len(positions), used.space.dim)
+        one.vectors[np.isin(one.positions, positions)].reshape(-1, used.space.dim)
         for one, used in zip(found, (new, old), strict=True)
     )
-    return SeenByBoth(own, there, images.labels()[positions])
+    times = len(own) // max(1, len(positions))
+    return SeenByBoth(own, there, np.repeat(labels, times))
 
 
 def complete_compatibility(

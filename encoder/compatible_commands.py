@@ -1,5 +1,6 @@
 """The command line of compatible encoders: parse, call, print."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,10 @@ def train_compatible(
         int | None,
         typer.Option(help="Width of the network that maps them; 0 for a line.  [default: 1024]"),
     ] = None,
+    crops: Annotated[
+        int | None,
+        typer.Option(help="Crops of each image that the map learns from too.  [default: 4]"),
+    ] = None,
     old_weight: Annotated[
         float | None,
         typer.Option(
@@ -84,7 +89,7 @@ def train_compatible(
     """Train a database encoder whose queries search an older one's database too."""
     require_extra("train", "train-compatible")
     forward = method == "forward"
-    for flag, value in (("new", new), ("hidden", hidden)):
+    for flag, value in (("new", new), ("hidden", hidden), ("crops", crops)):
         if value is not None and not forward:
             raise PocketlensError(f"--{flag} {value} has no meaning without --method forward")
     for flag, given in (("test-share", test_share), ("test-classes", test_classes)):
@@ -101,7 +106,13 @@ def train_compatible(
     from encoder.forward_transform import ForwardRecipe, follow_forward, train_forward
     from encoder.teacher import train_teacher
 
-    before, mapping = load_checkpoint(old), ForwardRecipe(1024 if hidden is None else hidden, seed)
+    before = load_checkpoint(old)
+    plain = ForwardRecipe(seed=seed)
+    mapping = dataclasses.replace(
+        plain,
+        hidden=plain.hidden if hidden is None else hidden,
+        crops=plain.crops if crops is None else crops,
+    )
     if new:
         free = load_checkpoint(new)
         table = divide_known(data, free)

@@ -187,6 +187,11 @@ def embed_all(
     for batch in embed_files(files, preprocess, embedder, batch_size=batch_size, alter=alter):
         batches.append(batch)
         advance(len(batch.positions) + len(batch.quarantined))
+    return gather_batches(batches)
+
+
+def gather_batches(batches: Sequence[EmbeddedBatch]) -> EmbeddedBatch:
+    """Return batches of one embedding as one."""
     filled = [batch.vectors for batch in batches if len(batch.positions)]
     return EmbeddedBatch(
         np.concatenate([np.empty(0, np.int64), *(batch.positions for batch in batches)]),

@@ -2,7 +2,8 @@
 
 The forward transformation of FCT (Ramanujan et al., 2022): the new encoder is trained freely, and a
 small network learns to turn old vectors into new ones. Ours starts at the ridge regression, whose
-errors it learns, and is kept where it was best on images held out. The side information of the
+errors it learns, and is kept where it was best on images held out. It learns from crops of the
+training images too: of whole ones, both encoders know the class too well. The side information of the
 paper, a vector of another encoder stored beside the old one, is not used.
 """
 
@@ -18,7 +19,12 @@ from encoder.atomic import check_output, new_folder
 from encoder.checkpoint import Checkpoint
 from encoder.companion import Begun, Companion
 from encoder.compatibility import COMPATIBILITY, Compatibility, save_compatibility
-from encoder.compatibility_fit import SeenByBoth, complete_compatibility, show_to_both
+from encoder.compatibility_fit import (
+    SeenByBoth,
+    complete_compatibility,
+    show_to_both,
+    show_views_to_both,
+)
 from encoder.datasets.table import ImageTable
 from encoder.embed import Vectors
 from encoder.errors import PocketlensError
@@ -30,14 +36,20 @@ from encoder.vector_map import VectorMap
 
 @dataclasses.dataclass(frozen=True)
 class ForwardRecipe:
-    """Choose how the map is learnt; `hidden` 0 leaves it at the ridge regression."""
+    """Choose how the map is learnt; `hidden` 0 leaves it at the ridge regression.
+
+    It learns from each training image and `crops` of it.
+    """
 
     hidden: int = 1024
+    crops: int = 4
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.hidden <= 1 << 14:
             raise PocketlensError(f"--hidden {self.hidden} is not in 0..16384")
+        if not 0 <= self.crops <= 64:
+            raise PocketlensError(f"--crops {self.crops} is not in 0..64")
         check_seed(self.seed)
 
 
@@ -88,25 +100,32 @@ def map_forward(
     if len(trained) < 2:
         raise PocketlensError(f"{table.root}: no two readable training images")
     seed_everything(recipe.seed)
-    found, errors = learn_map(trained, held_out, recipe)
+    crops = None
+    if recipe.crops:
+        crops = show_views_to_both(new, old, table, recipe.crops, seed=recipe.seed)
+    found, errors = learn_map(trained, held_out, recipe, crops)
     return complete_compatibility(
         new.space, old.space, "forward", found, trained, held_out, errors=errors, seed=recipe.seed
     )
 
 
 def learn_map(
-    trained: SeenByBoth, held_out: SeenByBoth, recipe: ForwardRecipe
+    trained: SeenByBoth,
+    held_out: SeenByBoth,
+    recipe: ForwardRecipe,
+    crops: SeenByBoth | None = None,
 ) -> tuple[VectorMap, NDArray[np.float32]]:
     """Return the map of old vectors to new ones, and what maps of the other classes err by.
 
     The errors `[n]` are of the training images, each mapped by the regression of the half of the
     classes that it is not of.
     """
-    line = fit_line(trained.old, trained.new)
-    half = trained.labels % 2 == 0
+    seen = trained.followed_by(crops) if crops else trained
+    line = fit_line(seen.old, seen.new)
+    half, known = trained.labels % 2 == 0, seen.labels % 2 == 0
     errors = np.empty(len(trained), np.float32)
-    for own in (half, ~half):
-        judge = fit_line(trained.old[~own], trained.new[~own]) if (~own).any() else line
+    for own, others in ((half, ~known), (~half, known)):
+        judge = fit_line(seen.old[others], seen.new[others]) if others.any() else line
         mapped = judge.apply(trained.old[own])
         errors[own] = 1 - np.einsum("nd,nd->n", mapped, trained.new[own])
     if not recipe.hidden or len(held_out) < 2:
@@ -116,11 +135,11 @@ def learn_map(
         start, aim = targets.tensor_split(2, dim=1)
         return 1 - (functional.normalize(outputs + start, dim=1) * aim).sum(dim=1)
 
-    def pair(seen: SeenByBoth) -> tuple[Vectors, Vectors]:
-        return seen.old, np.hstack([seen.old @ line.matrix.T + line.bias, seen.new])
+    def pair(of: SeenByBoth) -> tuple[Vectors, Vectors]:
+        return of.old, np.hstack([of.old @ line.matrix.T + line.bias, of.new])
 
     residual = fit_perceptron(
-        pair(trained),
+        pair(seen),
         pair(held_out),
         apart,
         outputs=trained.new.shape[1],

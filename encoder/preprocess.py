@@ -15,6 +15,7 @@ Fit = Literal["squash", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
 Pixels = NDArray[np.uint8]
 
+LARGEST_SIZE = 2048
 _RESAMPLINGS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -37,8 +38,8 @@ class Preprocess:
     antialias: Literal[True] = True
 
     def __post_init__(self) -> None:
-        if not 16 <= self.size <= 2048:
-            raise PocketlensError(f"input size {self.size} is not between 16 and 2048")
+        if not 16 <= self.size <= LARGEST_SIZE:
+            raise PocketlensError(f"input size {self.size} is not between 16 and {LARGEST_SIZE}")
         if self.fit not in get_args(Fit):
             raise PocketlensError(f"fit {self.fit!r} is not one of {', '.join(get_args(Fit))}")
         if self.interpolation not in get_args(Interpolation):

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from encoder.checkpoint import Checkpoint
 from encoder.compatibility import Compatibility, load_compatibility, save_compatibility
-from encoder.compatibility_fit import SeenByBoth, complete_compatibility
+from encoder.compatibility_fit import SeenByBoth, complete_compatibility, show_views_to_both
+from encoder.datasets.splits import SplitRule, read_table, split_classes
 from encoder.doubt import fit_doubt
 from encoder.errors import PocketlensError
 from encoder.evaluation.score_scale import ScoreScale, fit_scale
@@ -145,6 +147,39 @@ def test_a_forward_map_is_learnt_and_the_network_goes_beyond_the_line() -> None:
     line = fit_line(trained.old, trained.new)
     straight, _ = learn_map(trained, held_out, ForwardRecipe(0))
     np.testing.assert_allclose(straight.apply(held_out.old), line.apply(held_out.old), atol=1e-6)
+
+
+def test_a_forward_map_learns_from_crops_too() -> None:
+    # Of the images themselves it sees one half of the space, of their crops the other.
+    whole, held_out = make_seen(1200, 0, noise=0.1), make_seen(200, 4000)
+    front = whole.old[:, 1] > 0
+    trained, crops = (
+        SeenByBoth(whole.new[half], whole.old[half], whole.labels[half]) for half in (front, ~front)
+    )
+    cosines = []
+    for more in (None, crops):
+        found, errors = learn_map(trained, held_out, ForwardRecipe(0), more)
+        assert len(errors) == len(trained)
+        mapped = found.apply(held_out.old)
+        cosines.append(float(np.einsum("nd,nd->n", mapped, held_out.new).mean()))
+    assert cosines[1] > cosines[0]
+
+
+def test_both_encoders_see_the_same_crops(teacher: Checkpoint, drawn: Path) -> None:
+    table = split_classes(read_table(drawn), SplitRule(val=0.0))
+    larger = dataclasses.replace(teacher, preprocess=teacher.preprocess.resized(80))
+    images = len(table.split("train"))
+    seen = show_views_to_both(larger, teacher, table, 3)
+    assert seen.new.shape == seen.old.shape == (3 * images, teacher.space.dim)
+    np.testing.assert_array_equal(seen.labels, np.repeat(table.split("train").labels(), 3))
+    same = np.einsum("nd,nd->n", seen.new, seen.old)
+    # Of an image the next crop, of another size or place.
+    turned = np.roll(seen.old.reshape(images, 3, -1), 1, axis=1).reshape(3 * images, -1)
+    other = np.einsum("nd,nd->n", seen.new, turned)
+    assert same.mean() > other.mean() + 0.08
+    twice = show_views_to_both(teacher, teacher, table, 3)
+    np.testing.assert_array_equal(twice.new, twice.old)
+    np.testing.assert_array_equal(twice.old, seen.old)
 
 
 def test_figures_come_from_images_held_out_alone() -> None:

@@ -229,6 +229,8 @@ def test_fewer_dimensions_lie_along_the_principal_directions_of_the_old_vectors(
         (["--trim", 0.5], "--trim 0.5"),
         (["--hidden", 8], "--hidden 8 has no meaning without --method forward"),
         (["--method", "forward", "--hidden", -1], "--hidden -1"),
+        (["--crops", 2], "--crops 2 has no meaning without --method forward"),
+        (["--method", "forward", "--crops", 65], "--crops 65 is not in 0..64"),
         (["--old", "nowhere"], "nowhere: not a checkpoint folder"),
     ],
 )
