@@ -3,8 +3,8 @@
 The forward transformation of FCT (Ramanujan et al., 2022): the new encoder is trained freely, and a
 small network learns to turn old vectors into new ones. Ours starts at the ridge regression, whose
 errors it learns, and is kept where it was best on images held out. It learns from crops of the
-training images too: of whole ones, both encoders know the class too well. The side information of the
-paper, a vector of another encoder stored beside the old one, is not used.
+training images too: of whole ones, both encoders know the class too well. The side information of
+the paper, a vector of another encoder stored beside the old one, is not used.
 """
 
 import dataclasses

@@ -30,8 +30,7 @@ from export.web_runtime import HEADERS, PACKED, TYPES, list_runtime_files, name_
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # It talks to nobody but this process.
-_FLAGS = (
-    "--headless",
+QUIET = (
     "--disable-gpu",
     "--no-first-run",
     "--disable-quic",
@@ -206,7 +205,7 @@ def _serve(
 def _open_page(program: str, address: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Open a page in a browser with a profile of its own, and end it with all its processes."""
     # Chromium refuses its sandbox to root.
-    flags = [*_FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    flags = ["--headless", *QUIET, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = subprocess.Popen(
             [program, *flags, f"--user-data-dir={profile}", address],

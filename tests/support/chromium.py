@@ -1,24 +1,15 @@
 """An installed Chromium driven by Playwright; without one the tests that need it are skipped."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from encoder.errors import PocketlensError
+from export.browser import QUIET, find_browser
 from export.web_runtime import FOLDER
-
-# It is to reach nothing but the test's own server.
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 def skip_without_runtime() -> None:
@@ -29,10 +20,10 @@ def skip_without_runtime() -> None:
 
 def find_program() -> str:
     """Return the program, or skip."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("needs the program chromium")
-    return program
+    try:
+        return find_browser()
+    except PocketlensError as error:
+        pytest.skip(str(error))
 
 
 @contextlib.contextmanager
@@ -41,7 +32,7 @@ def open_browser(*flags: str) -> Iterator[Browser]:
     program = find_program()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=Path(program), args=[*FLAGS, *flags], timeout=60_000
+            executable_path=Path(program), args=["--no-sandbox", *QUIET, *flags], timeout=60_000
         )
         yield browser
         browser.close()
