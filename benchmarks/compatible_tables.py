@@ -9,6 +9,7 @@ _METHODS = {
     "lce": "lce",
     "regression": "regression",
     "forward": "forward transform",
+    "forward_whole": "forward transform, from whole images only (`--crops 0`)",
     "forward_and_old": "forward transform, and the old encoder asked too",
 }
 _VARIANTS = {

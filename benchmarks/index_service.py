@@ -204,7 +204,8 @@ def measure_soak(
                     asking.search(queries[at % len(queries)], space, K)
                 except PocketlensError as error:
                     failures += 1
-                    print(error, file=sys.stderr)
+                    waited = time.perf_counter() - begun
+                    print(f"{now - started:.1f} s: {error} ({waited:.1f} s)", file=sys.stderr)
                 times.append((now - started, 1e3 * (time.perf_counter() - begun)))
                 at += 1
             items = asking.describe()["items"]
@@ -238,9 +239,9 @@ def main() -> None:
     parts.choices["http"].add_argument("--seconds", type=float, default=10)
     soak = parts.choices["soak"]
     soak.add_argument("--minutes", type=float, default=10)
-    soak.add_argument("--changes", type=float, default=5, help="a second")
+    soak.add_argument("--changes", type=float, default=5, help="a second; above 0")
     soak.add_argument("--searches", type=float, default=0, help="a second; 0: without pause")
-    soak.add_argument("--json", action="store_true")
+    soak.add_argument("--json", action="store_true", help="print the figures, record nothing")
     asked = parser.parse_args()
     real = np.load(asked.vectors)
     with tempfile.TemporaryDirectory() as folder:
@@ -259,7 +260,8 @@ def main() -> None:
         return
     for name, value in figures.items():
         print(f"{name:<28} {value:10.3f}")
-    option = f" --minutes {asked.minutes:g}" if asked.part == "soak" else ""
+    named = ("minutes", "changes", "searches") if asked.part == "soak" else ("seconds",)
+    option = "".join(f" --{name} {getattr(asked, name):g}" for name in named)
     update_result(
         "server_index",
         figures,

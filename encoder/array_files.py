@@ -1,8 +1,10 @@
-"""Write numpy files by the stream's own writing.
+"""Write files so that a full disk names them; numpy files by the stream's own writing.
 
 Numpy's says of a full disk only that fewer numbers were written, and names neither reason nor file.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,10 +18,16 @@ def write_array(file: Path, values: NDArray[Any]) -> None:
     Raises:
         OSError: naming the file, when it cannot be written.
     """
+    with naming(file), file.open("wb") as stream:
+        write_header(stream, values.dtype, values.shape)
+        stream.write(np.ascontiguousarray(values).data)
+
+
+@contextlib.contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Name the file in an `OSError` that names none: one of writing or closing a stream."""
     try:
-        with file.open("wb") as stream:
-            write_header(stream, values.dtype, values.shape)
-            stream.write(np.ascontiguousarray(values).data)
+        yield
     except OSError as error:
         error.filename = error.filename or str(file)
         raise

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from encoder.array_files import naming
 from encoder.errors import PocketlensError
 from encoder.json_files import read_json
 
@@ -24,7 +25,8 @@ def new_file(path: Path) -> Iterator[Path]:
     os.close(handle)
     scratch = Path(name)
     try:
-        yield scratch
+        with naming(path):
+            yield scratch
         sync(scratch)
         scratch.chmod(0o644)
         scratch.replace(path)

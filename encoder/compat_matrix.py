@@ -16,7 +16,7 @@ from encoder.evaluate import (
     refuse_trained,
 )
 from encoder.evaluation.matrix import Matrix, Requirement, check_requirement, fill_matrix
-from encoder.evaluation.protocol import Encoded, Judging
+from encoder.evaluation.protocol import EncoderVectors, Judging
 
 
 def measure_matrix(
@@ -59,9 +59,9 @@ def measure_matrix(
     )
     vectors = dict(zip(distinct, encoded, strict=True))
 
-    def take(name: str, each: Checkpoint) -> Encoded:
+    def take(name: str, each: Checkpoint) -> EncoderVectors:
         role: Literal["teacher", "student"] = "student" if each.kind == "student" else "teacher"
-        return Encoded(name, each.space.id, each.encoder, vectors[each.encoder], role)
+        return EncoderVectors(name, each.space.id, each.encoder, vectors[each.encoder], role)
 
     positions = {tuple(each.positions.tolist()) for each in vectors.values()}
     if len(positions) > 1:

@@ -84,9 +84,10 @@ def show_views_to_both(
     """
     images = _choose(table, "train")
     sources, found = images.sources(), []
+    recipe = dataclasses.replace(colour_views(ViewRecipe(mix_alpha=0), 0), fit=new.preprocess.fit)
     for title, checkpoint in (("new", new), ("old", old)):
         with track(f"asking the {title} model about crops", len(sources)) as advance:
-            found.append(_embed_crops(checkpoint, sources, count, seed, advance))
+            found.append(_embed_crops(checkpoint, sources, recipe, count, seed, advance))
     return _join(new, old, images, found)
 
 
@@ -98,6 +99,7 @@ def _choose(table: ImageTable, split: Literal["train", "val"]) -> ImageTable:
 def _embed_crops(
     checkpoint: Checkpoint,
     sources: Sequence[Source],
+    recipe: ViewRecipe,
     count: int,
     seed: int,
     advance: Callable[[int], None],
@@ -106,7 +108,6 @@ def _embed_crops(
     own = checkpoint.preprocess
     # A crop of a quarter of the area has as many pixels as the input.
     larger = own.resized(min(2 * own.size, LARGEST_SIZE))
-    recipe = dataclasses.replace(colour_views(ViewRecipe(mix_alpha=0), 0), fit=own.fit)
     embedder = prepare_inference(checkpoint, precision="auto").embedder
 
     def read(position: int) -> Pixels:

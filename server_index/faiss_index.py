@@ -18,6 +18,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder.array_files import naming
 from encoder.errors import PocketlensError, first_line
 from encoder.sign_codes import pack_signs
 
@@ -151,16 +152,15 @@ def write(index: Any, kind: Kind, file: Path) -> None:
     """Write an index to a file that plain FAISS opens.
 
     Raises:
-        PocketlensError: when it cannot be written.
+        OSError: naming the file, when it cannot be written.
+        PocketlensError: when FAISS cannot write an index like this.
     """
     library: Any = faiss
     try:
         # Not by FAISS: that the end of a file found no room, it prints and goes on.
-        with file.open("wb") as stream:
+        with naming(file), file.open("wb") as stream:
             writer = library.PyCallbackIOWriter(stream.write, _WRITTEN_AT_ONCE)
             (faiss.write_index_binary if kind.binary else faiss.write_index)(index, writer)
-    except OSError as error:
-        raise PocketlensError(f"{file}: cannot be written ({error.strerror})") from None
     except RuntimeError as error:
         raise PocketlensError(f"{file}: cannot be written ({_reason(error)})") from None
 

@@ -33,8 +33,9 @@ def hold_lock(folder: Path) -> Iterator[None]:
         if not _try_lock(stream):
             raise PocketlensError(f"{folder}: being written by {_read_owner(file)}; wait for it")
         stream.truncate(0)
-        stream.write(_describe_self())
-        stream.flush()
+        # On a full disk it is held all the same, by nobody who is named.
+        with contextlib.suppress(OSError):
+            os.write(stream.fileno(), _describe_self().encode())
         try:
             yield
         finally:

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.array_files import write_array, write_header
+from encoder.array_files import naming, write_array, write_header
 from encoder.atomic import sync
 from encoder.errors import PocketlensError
 from server_index import faiss_index
@@ -104,9 +104,10 @@ class SegmentWriter:
         self._ids.extend(name.encode() for name in ids)
         faiss_index.add(self._index, self._kind, vectors)
         if self._vectors:
-            if not first:
-                write_header(self._vectors, np.float16, (len(self._keys), vectors.shape[1]))
-            self._vectors.write(vectors.astype(np.float16).tobytes())
+            with naming(self._scratch / _VECTORS):
+                if not first:
+                    write_header(self._vectors, np.float16, (len(self._keys), vectors.shape[1]))
+                self._vectors.write(vectors.astype(np.float16).tobytes())
 
     def give_up(self) -> None:
         """Remove what was written."""
@@ -120,12 +121,14 @@ class SegmentWriter:
         if len(self._ids) != len(self._keys):
             raise ValueError(f"{len(self._ids)} rows came of the {len(self._keys)} announced")
         if self._vectors:
-            self._vectors.close()
+            with naming(self._scratch / _VECTORS):
+                self._vectors.close()
         faiss_index.write(self._index, self._kind, self._scratch / _INDEX)
         ends = np.cumsum([len(name) for name in self._ids], dtype=np.int64)
         write_array(self._scratch / _KEYS, self._keys)
         write_array(self._scratch / _ENDS, ends)
-        (self._scratch / _IDS).write_bytes(b"".join(self._ids))
+        with naming(self._scratch / _IDS):
+            (self._scratch / _IDS).write_bytes(b"".join(self._ids))
         files = {}
         for file in sorted(self._scratch.iterdir()):
             sync(file)

@@ -93,9 +93,7 @@ def serve_index(settings: ServiceSettings, host: str, port: int, workers: int = 
         Multiprocess(config, sockets=[listening]).run()
 
 
-def configure_server(
-    settings: ServiceSettings, workers: int = 1, *, silent_seconds: int = _SILENT_SECONDS
-) -> uvicorn.Config:
+def configure_server(settings: ServiceSettings, workers: int = 1) -> uvicorn.Config:
     """Return how the service is run: limits of its connections, no log beside its own."""
     return uvicorn.Config(
         functools.partial(create_app, settings),
@@ -105,7 +103,7 @@ def configure_server(
         log_level="warning",
         access_log=False,
         limit_concurrency=_CONNECTIONS,
-        timeout_keep_alive=silent_seconds,
+        timeout_keep_alive=_SILENT_SECONDS,
         timeout_graceful_shutdown=10,
     )
 

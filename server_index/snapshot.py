@@ -24,9 +24,9 @@ _SCORED_ALL = 20_000
 # A graph does not lead to what is allowed where that is not near the query.
 _SCORED_ALL_OF_GRAPH = 100_000
 _MOST_CANDIDATES = 4096
-# Of sign codes, so many times what is scored again is found by bits; the query itself, against
-# these signs, says what is scored again.
-_SIFTED = 4
+# Of sign codes that are all compared, so many times what is scored again is found by their bits;
+# the query itself, against these signs, says what is scored again. Not of very many.
+_SIFTED, _MOST_SIFTED = 4, 1 << 14
 # Beyond the answers asked for: where it scores like the last of them, more are looked at.
 _SPARE = 1
 _MOST_TIES = 1024
@@ -203,10 +203,12 @@ def _look(
     if kind.exact:
         wanted += _SPARE
     elif kind.binary:
-        wanted *= _SIFTED * effort.rescore
+        again = count * effort.rescore
+        # A graph would be walked further for more, and that costs more than it finds.
+        wanted = again if kind.graph else max(again, min(_SIFTED * again, _MOST_SIFTED))
     scores, rows = _find(part, queries, wanted, effort, allowed)
     if kind.binary:
-        rows = _sift(part, queries, rows, count * effort.rescore)
+        rows = _sift(part, queries, rows, again)
         return _score(part, queries, rows), rows
     if kind.exact:
         _settle_ties(part, queries, count, allowed, scores, rows)

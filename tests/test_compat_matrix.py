@@ -15,7 +15,7 @@ from encoder.errors import PocketlensError
 from encoder.evaluation.backfill_curves import join_layers
 from encoder.evaluation.matrix import Matrix, fill_matrix
 from encoder.evaluation.matrix_page import build_matrix_page
-from encoder.evaluation.protocol import Encoded, EncodedSet, Judging
+from encoder.evaluation.protocol import EncodedSet, EncoderVectors, Judging
 from encoder.evaluation.score_scale import ScoreScale
 from encoder.perceptron import Perceptron
 from encoder.space import mint_space
@@ -31,13 +31,13 @@ def unit(values: NDArray[np.floating]) -> NDArray[np.float32]:
     return found.astype(np.float32)
 
 
-def encode(name: str, space: str, spread: float, dim: int, seed: int = 0) -> Encoded:
+def encode(name: str, space: str, spread: float, dim: int, seed: int = 0) -> EncoderVectors:
     """Return vectors that spread so far around their classes' centres, the same for all."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(99).standard_normal((COUNT, 12))[:, :dim]
     vectors = unit(centres[LABELS] + spread * rng.standard_normal((len(LABELS), dim)))
     both = np.ones(len(LABELS), bool)
-    return Encoded(
+    return EncoderVectors(
         name, space, name, EncodedSet(vectors, LABELS, np.arange(len(LABELS)), both, both)
     )
 

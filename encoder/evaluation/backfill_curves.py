@@ -12,13 +12,13 @@ from encoder.evaluation.bootstrap import Interval, bootstrap_intervals, interval
 from encoder.evaluation.metrics import Vectors
 from encoder.evaluation.neighbours import find_neighbours
 from encoder.evaluation.protocol import (
-    Encoded,
     EncodedSet,
+    EncoderVectors,
     EvaluationRow,
     Judging,
     compare_rows,
     evaluate_pair,
-    keep_figures,
+    keep_compared,
 )
 
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -84,9 +84,9 @@ def join_layers(
 
 def draw_curves(
     found: Compatibility,
-    new: Encoded,
-    old: Encoded,
-    anew: Encoded,
+    new: EncoderVectors,
+    old: EncoderVectors,
+    anew: EncoderVectors,
     shares: Sequence[float],
     orders: Sequence[str],
     judging: Judging,
@@ -107,7 +107,7 @@ def draw_curves(
         rows = [_average([measure(ranks, share) for ranks in ranked]) for share in shares]
         area = _average(rows, weights=_trapezium(shares))
         baseline = baseline or area
-        over = keep_figures(compare_rows(area, baseline))
+        over = keep_compared(compare_rows(area, baseline))
         yield Curve(new.name, old.name, order, tuple(shares), tuple(rows), area, over)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from encoder.evaluation.matrix import Matrix
 from encoder.evaluation.metrics import figure_title
-from encoder.evaluation.protocol import FIGURES, EvaluationRow, HarmedRow
+from encoder.evaluation.protocol import COMPARED, EvaluationRow, HarmedRow
 
 
 def print_harmed(harmed: Sequence[HarmedRow]) -> None:
@@ -44,17 +44,17 @@ def print_matrix(matrix: Matrix) -> None:
         row = cell.row
         figures = (
             f"{figure_title(each)} {row.figures[each]:5.1f} ±{row.intervals[each].half:4.1f}"
-            for each in FIGURES
+            for each in COMPARED
         )
         print(f"{name:<{width}}  {stored:<16}{'  '.join(figures)}")
     for each in matrix.declared:
         gains = ", ".join(
             f"{figure_title(name)} {each.gain[name]:+.1f} "
             f"({each.intervals[name].low:+.1f} to {each.intervals[name].high:+.1f})"
-            for name in FIGURES
+            for name in COMPARED
         )
         verdict = "holds" if each.holds else f"is not {each.requirement}"
         print(f"declared: {each.names[0]} → {each.names[1]} {verdict}: {gains} over old queries")
     for curve in matrix.curves:
-        areas = ", ".join(f"{figure_title(n)} {curve.area.figures[n]:.2f}" for n in FIGURES)
+        areas = ", ".join(f"{figure_title(n)} {curve.area.figures[n]:.2f}" for n in COMPARED)
         print(f"encoding {curve.database} anew by {curve.order}: mean over the shares {areas}")

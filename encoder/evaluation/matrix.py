@@ -14,14 +14,14 @@ from encoder.errors import PocketlensError
 from encoder.evaluation.backfill_curves import SHARES, Curve, draw_curves
 from encoder.evaluation.bootstrap import Interval, intervals_to_json
 from encoder.evaluation.protocol import (
-    FIGURES,
-    Encoded,
+    COMPARED,
     EncodedSet,
+    EncoderVectors,
     EvaluationRow,
     Judging,
     compare_rows,
     evaluate_pair,
-    keep_figures,
+    keep_compared,
 )
 
 FORMAT = 1
@@ -102,12 +102,12 @@ class Matrix:
 
 
 def fill_matrix(
-    queries: Sequence[Encoded],
-    databases: Sequence[Encoded],
+    queries: Sequence[EncoderVectors],
+    databases: Sequence[EncoderVectors],
     compatibilities: Sequence[Compatibility],
     judgings: Sequence[Judging],
     *,
-    independent: Encoded | None = None,
+    independent: EncoderVectors | None = None,
     requirement: Requirement = "better",
     shares: Sequence[float] = SHARES,
     orders: Sequence[str] = ("random", "margin", "doubt"),
@@ -155,7 +155,7 @@ def check_requirement(requirement: str) -> None:
 
 
 def _meet(
-    query: Encoded, database: Encoded, compatibilities: Sequence[Compatibility]
+    query: EncoderVectors, database: EncoderVectors, compatibilities: Sequence[Compatibility]
 ) -> Iterator[tuple[str, tuple[EncodedSet, EncodedSet]]]:
     """Yield in which ways a query asks a database, and the vectors that do."""
     asks, asked = query.vectors, database.vectors
@@ -187,8 +187,8 @@ def _fits(judging: Judging, sides: tuple[EncodedSet, EncodedSet]) -> bool:
 
 
 def _find_sides(
-    found: Compatibility, queries: Sequence[Encoded], databases: Sequence[Encoded]
-) -> tuple[Encoded, Encoded, Encoded | None]:
+    found: Compatibility, queries: Sequence[EncoderVectors], databases: Sequence[EncoderVectors]
+) -> tuple[EncoderVectors, EncoderVectors, EncoderVectors | None]:
     """Return the new query encoder, the old database and the new one, where it is given."""
     new = next((each for each in queries if each.space == found.query.id), None)
     old = next((each for each in databases if each.space == found.database.id), None)
@@ -199,7 +199,7 @@ def _find_sides(
 
 
 def _find_baseline(
-    query: Encoded, old: Encoded, queries: Sequence[Encoded], judging: Judging
+    query: EncoderVectors, old: EncoderVectors, queries: Sequence[EncoderVectors], judging: Judging
 ) -> EvaluationRow | None:
     """Return the best row of the old query encoders of a role; None where no student was old."""
     same = [each for each in queries if (each.space, each.role) == (old.space, query.role)]
@@ -211,23 +211,23 @@ def _find_baseline(
 
 def _judge(
     found: Compatibility,
-    new: Encoded,
-    old: Encoded,
+    new: EncoderVectors,
+    old: EncoderVectors,
     baseline: EvaluationRow,
-    independent: Encoded | None,
+    independent: EncoderVectors | None,
     judging: Judging,
     requirement: Requirement,
 ) -> Declared:
     """Compare new queries with old ones in the old database."""
     ((_, sides),) = _meet(new, old, [found])
     crossed = evaluate_pair("new → old", *sides, judging)
-    gain = {name: crossed.figures[name] - baseline.figures[name] for name in FIGURES}
-    intervals = keep_figures(compare_rows(crossed, baseline))
+    gain = {name: crossed.figures[name] - baseline.figures[name] for name in COMPARED}
+    intervals = keep_compared(compare_rows(crossed, baseline))
     own = evaluate_pair("new → new", new.vectors, new.vectors, judging)
     alone = own
     if independent:
         alone = evaluate_pair("independent", independent.vectors, independent.vectors, judging)
-    whole = {name: alone.figures[name] - baseline.figures[name] for name in FIGURES}
+    whole = {name: alone.figures[name] - baseline.figures[name] for name in COMPARED}
     return Declared(
         found.query.id,
         found.database.id,
@@ -235,11 +235,11 @@ def _judge(
         (new.name, old.name),
         gain,
         intervals,
-        {name: gain[name] / whole[name] for name in FIGURES if whole[name] > 0},
-        {name: alone.figures[name] - own.figures[name] for name in FIGURES} if independent else {},
-        keep_figures(compare_rows(alone, own)) if independent else {},
+        {name: gain[name] / whole[name] for name in COMPARED if whole[name] > 0},
+        {name: alone.figures[name] - own.figures[name] for name in COMPARED} if independent else {},
+        keep_compared(compare_rows(alone, own)) if independent else {},
         requirement,
-        all(_holds(gain[name], intervals[name], requirement) for name in FIGURES),
+        all(_holds(gain[name], intervals[name], requirement) for name in COMPARED),
     )
 
 

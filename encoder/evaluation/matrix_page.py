@@ -7,7 +7,7 @@ from encoder.evaluation.markup import Html, element, join
 from encoder.evaluation.matrix import Cell, Matrix
 from encoder.evaluation.metrics import figure_title
 from encoder.evaluation.page import frame_page
-from encoder.evaluation.protocol import FIGURES
+from encoder.evaluation.protocol import COMPARED
 from encoder.evaluation.report_charts import Line, Point, draw_panel, draw_sample, round_up
 from encoder.evaluation.report_table import (
     draw_row,
@@ -43,11 +43,11 @@ def _draw_declared(matrix: Matrix) -> Html | None:
                 show_number(each.gain[name], signed=True),
                 show_interval(each.intervals[name], signed=True),
             )
-            for name in FIGURES
+            for name in COMPARED
         ]
         cells += [
             number_cell(show_number(100 * each.update_gain[name]) if each.update_gain else "")
-            for name in FIGURES
+            for name in COMPARED
         ]
         cells += [
             number_cell(
@@ -56,11 +56,11 @@ def _draw_declared(matrix: Matrix) -> Html | None:
             )
             if each.self_loss
             else number_cell("")
-            for name in FIGURES
+            for name in COMPARED
         ]
         verdict = text_cell("holds" if each.holds else "does not hold")
         rows.append(draw_row(f"{each.names[0]} → {each.names[1]}", *cells, verdict))
-    named = [figure_title(name) for name in FIGURES]
+    named = [figure_title(name) for name in COMPARED]
     head = [
         "New query → old database",
         *(f"{name} over old queries" for name in named),
@@ -81,12 +81,12 @@ def _draw_cells(cells: Sequence[Cell]) -> Html:
             number_cell(
                 show_number(cell.row.figures[name]), show_interval(cell.row.intervals[name])
             )
-            for name in FIGURES
+            for name in COMPARED
         )
         name = f"{cell.query} → {cell.database}"
         rows.append(draw_row(name, text_cell(cell.how), text_cell(stored), *figures))
     words = ["Through", "Dimensions, storage"]
-    head = ["Query → database", *words, *map(figure_title, FIGURES)]
+    head = ["Query → database", *words, *map(figure_title, COMPARED)]
     caption = "Recall in per cent, with 95 % intervals; pairs that may not meet are left out"
     return draw_table("cells", caption, head, rows, words=words)
 
@@ -97,7 +97,7 @@ def _draw_curves(curves: Sequence[Curve]) -> Html | None:
     figures = []
     for pair in dict.fromkeys((curve.query, curve.database) for curve in curves):
         group = [curve for curve in curves if (curve.query, curve.database) == pair]
-        for name in FIGURES:
+        for name in COMPARED:
             figures.append(_draw_panel(group, name, " → ".join(pair)))
     keys = [
         element("li", draw_sample(at), " ", order)
@@ -112,10 +112,10 @@ def _draw_curves(curves: Sequence[Curve]) -> Html | None:
                 if curve.order == "random"
                 else show_interval(curve.over_random[name], signed=True),
             )
-            for name in FIGURES
+            for name in COMPARED
         ]
         rows.append(draw_row(f"{curve.query} → {curve.database}, {curve.order}", *cells))
-    head = ["Order", *(f"{figure_title(name)}, mean over the shares" for name in FIGURES)]
+    head = ["Order", *(f"{figure_title(name)}, mean over the shares" for name in COMPARED)]
     caption = "The mean over the shares, and the interval of its gain over a random order"
     return join(
         element("ul", *keys, class_="key"),

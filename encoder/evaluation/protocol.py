@@ -18,7 +18,7 @@ from encoder.evaluation.metrics import RANKS, Figures, Labels, Vectors, measure_
 from encoder.evaluation.storage import STORAGES, Storage, store_both
 
 # What a comparison of encoders shows.
-FIGURES = ("r1", "map_at_r")
+COMPARED = ("r1", "map_at_r")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class EncodedSet:
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoded:
+class EncoderVectors:
     """Hold an encoder's name, its space and its vectors of the test images.
 
     A query encoder is judged against the old ones of its `role`: teachers and students apart.
@@ -170,9 +170,9 @@ def compare_rows(row: EvaluationRow, baseline: EvaluationRow) -> dict[str, Inter
     }
 
 
-def keep_figures(intervals: Mapping[str, Interval]) -> dict[str, Interval]:
+def keep_compared(intervals: Mapping[str, Interval]) -> dict[str, Interval]:
     """Return the intervals of what a comparison of encoders shows."""
-    return {name: intervals[name] for name in FIGURES}
+    return {name: intervals[name] for name in COMPARED}
 
 
 def mix_databases(old: EncodedSet, new: EncodedSet, share: float, *, seed: int = 0) -> EncodedSet:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from index_folders import ENCODER, SPACE, name_items, unit_vectors
 
+from encoder.array_files import write_array
 from encoder.errors import PocketlensError
 from server_index import faiss_index
 from server_index import segment as segments
@@ -234,6 +235,7 @@ def test_a_disk_that_is_full_for_real(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
+        timeout=500,
         env={**os.environ, "PYTHONPATH": paths},
     )
     assert done.returncode == 0, done.stderr
@@ -248,8 +250,11 @@ def test_an_index_file_that_finds_no_room_is_said(spec: str) -> None:
     kind = Kind(spec)
     index = faiss_index.make_index(kind, 16)
     faiss_index.add(index, kind, unit_vectors(10))
-    with pytest.raises(PocketlensError, match=r"/dev/full: cannot be written \(No space left"):
+    with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"):
         faiss_index.write(index, kind, Path("/dev/full"))
+    for count in (1, 1 << 20):
+        with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"):
+            write_array(Path("/dev/full"), np.zeros(count))
 
 
 def test_writers_that_are_killed_lose_nothing_acknowledged() -> None:

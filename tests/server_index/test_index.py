@@ -55,10 +55,7 @@ def test_answers_equal_a_plain_ranking(tmp_path: Path) -> None:
     assert verify(tmp_path / "index") == []
 
 
-@pytest.mark.parametrize("spec", ["BFlat", "BHNSW16"])
-def test_of_sign_codes_those_that_fit_the_query_best_are_scored_again(
-    tmp_path: Path, spec: str
-) -> None:
+def test_of_sign_codes_those_that_fit_the_query_best_are_scored_again(tmp_path: Path) -> None:
     # Of a few large components each, which signs tell little of.
     vectors = unit_vectors(80, seed=4) ** 3
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -66,7 +63,7 @@ def test_of_sign_codes_those_that_fit_the_query_best_are_scored_again(
     make_index(tmp_path, vectors, ids).close()
     with IndexWriter(tmp_path) as writer:
         # Four times as many are found by their bits: all there are.
-        writer.compact(Kind(spec), SearchEffort(graph_candidates=400, rescore=10))
+        writer.compact(Kind("BFlat"), SearchEffort(rescore=10))
         # What is deleted is no candidate.
         writer.delete(["0", "1"])
     index, differ = Index(tmp_path), 0

@@ -2,7 +2,6 @@ import base64
 import http.client
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -231,33 +230,6 @@ def test_more_than_can_wait_is_told_to_come_again(
         while ask(address, "POST", "/v1/search", query())[0] != 200:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-
-
-def test_connections_that_ask_for_nothing_are_closed(folder: Path) -> None:
-    settings = ServiceSettings(folder, log=False)
-    with run_service(settings, silent_seconds=1) as address, SearchClient(address) as client:
-        host, _, port = address.removeprefix("http://").partition(":")
-        beginnings = {"silent": b"", "half a head": b"POST /v1/search HTTP/1.1\r\nhost: x\r\n"}
-        opened = {
-            name: socket.create_connection((host, int(port)), timeout=10) for name in beginnings
-        }
-        for name, connection in opened.items():
-            connection.sendall(beginnings[name])
-        # One that is asked something now and then goes on beside them.
-        for _ in range(3):
-            assert client.describe()["items"] == 50
-            time.sleep(0.5)
-        for name, connection in opened.items():
-            assert connection.recv(1) == b"", name
-            connection.close()
-        # A request that follows another one, but never in full.
-        with socket.create_connection((host, int(port)), timeout=10) as connection:
-            connection.sendall(b"GET /v1/health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\nGET /v1")
-            stream = connection.makefile("rb")
-            started = time.monotonic()
-            assert stream.readline().startswith(b"HTTP/1.1 ")
-            stream.read()
-            assert time.monotonic() - started < 8
 
 
 def test_figures_and_log_lines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import sys
-from collections import Counter
 from pathlib import Path
 
 from index_folders import ENCODER, SPACE, name_items, unit_vectors
@@ -22,7 +21,6 @@ from server_index.index import Index
 from server_index.verify import verify
 from server_index.writer import IndexWriter, create_index
 
-_PAGE = 4096
 _CHANGES = {
     "add": lambda writer: writer.add(
         unit_vectors(300, seed=5), name_items([f"new {n}" for n in range(300)]), ENCODER
@@ -37,8 +35,8 @@ def fill_disk(folder: Path, pages: int) -> Path:
     """Leave so many pages free; return the file that takes the others."""
     ballast = folder / "ballast"
     with ballast.open("wb") as stream:
-        free = os.statvfs(folder).f_bavail - pages
-        os.posix_fallocate(stream.fileno(), 0, free * _PAGE)
+        found = os.statvfs(folder)
+        os.posix_fallocate(stream.fileno(), 0, (found.f_bavail - pages) * found.f_frsize)
     return ballast
 
 
@@ -59,6 +57,8 @@ def try_change(disk: Path, sound: Path, name: str, pages: int) -> bool:
             _CHANGES[name](writer)
         done = True
     except (PocketlensError, OSError) as error:
+        # SQLite names its file; of the others each write does.
+        assert str(index) in str(error), error
         assert any(word in str(error) for word in ("full", "space", "disk I/O")), error
         done = False
         # What is served does not wait for room.
@@ -84,7 +84,7 @@ def main() -> None:
         writer.add(unit_vectors(600), name_items([str(n) for n in range(600)]), ENCODER)
         writer.compact()
         writer.add(unit_vectors(90, seed=2), name_items([f"b{n}" for n in range(90)]), ENCODER)
-    counted: dict[str, Counter[str]] = {name: Counter() for name in _CHANGES}
+    counted = {name: {"refused": 0, "done": 0} for name in _CHANGES}
     for name, counts in counted.items():
         for pages in (*range(0, 40, 4), 60, 100, 160):
             done = try_change(disk, sound, name, pages)

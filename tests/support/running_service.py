@@ -15,11 +15,18 @@ TOKEN = "a token of tests, long enough"
 
 
 @contextlib.contextmanager
-def run_service(settings: ServiceSettings, *, silent_seconds: int = 10) -> Iterator[str]:
+def run_service(settings: ServiceSettings) -> Iterator[str]:
     """Serve until the block ends; yield the address."""
+    with run_server(configure_server(settings)) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def run_server(config: uvicorn.Config) -> Iterator[str]:
+    """Run any server until the block ends; yield the address."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(configure_server(settings, silent_seconds=silent_seconds))
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
