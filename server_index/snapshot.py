@@ -334,9 +334,11 @@ def _find_all(part: Part, queries: Vectors, count: int, allowed: Allowed | None)
     chosen_rows: Rows = rows[best]
     for query in tied.tolist():
         edge = reached[query, count - 1]
-        better = np.flatnonzero(scores[query] > edge + _ROUNDING)
-        alike = np.flatnonzero(np.abs(scores[query] - edge) <= _ROUNDING)
-        chosen_rows[query] = rows[np.concatenate([better, alike])[:width]]
+        above = scores[query] > edge + _ROUNDING
+        # As it was found to be tied, to the last bit: otherwise there may be one too few.
+        alike = ~above & (scores[query] >= edge - _ROUNDING)
+        best_first = np.concatenate([np.flatnonzero(above), np.flatnonzero(alike)])
+        chosen_rows[query] = rows[best_first[:width]]
     return chosen_rows
 
 

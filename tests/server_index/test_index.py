@@ -15,6 +15,7 @@ from server_index import writer as writing
 from server_index.faiss_index import Kind, SearchEffort
 from server_index.index import Index
 from server_index.items import Item
+from server_index.snapshot import Part, Snapshot
 from server_index.verify import verify
 from server_index.writer import IndexWriter, create_index
 
@@ -53,6 +54,22 @@ def test_answers_equal_a_plain_ranking(tmp_path: Path) -> None:
         assert [hit.score for hit in hits] == pytest.approx(scores, abs=1e-6)
         assert hits[0].item.path == f"/images/{hits[0].item.id}"
     assert verify(tmp_path / "index") == []
+
+
+def test_scores_that_are_a_rounding_apart_are_found() -> None:
+    """Tied by one way to compare floats, not by another."""
+    for tenth in np.linspace(0.5, 0.99, 5000, dtype=np.float32):
+        eleventh = tenth - np.float32(1e-6)
+        if np.abs(eleventh - tenth) > 1e-6:
+            break
+    else:
+        raise AssertionError("no such scores")
+    scores = np.array([0.999] * 9 + [tenth, eleventh] + [0.1] * 9, np.float32)
+    vectors = np.stack([scores, np.sqrt(1 - scores**2)], axis=1)
+    part = Part(None, np.arange(20), vectors, [str(n) for n in range(20)])
+    snapshot = Snapshot(1, 20, 2, SearchEffort(), (part,))
+    found = snapshot.search(np.array([[1, 0]], np.float32), 10)
+    assert found.keys.tolist() == [list(range(10))]
 
 
 def test_of_sign_codes_those_that_fit_the_query_best_are_scored_again(tmp_path: Path) -> None:
