@@ -37,6 +37,7 @@ from server_index.writer import IndexWriter
 CLI = Path(__file__).parent.parent / "cli.py"
 TOKEN = "a token for the benchmark"
 CLIENTS = 4
+LOG = "service.log"
 # Items in a change of the soak.
 _TOGETHER = 20
 
@@ -45,16 +46,17 @@ _TOGETHER = 20
 def served(folder: Path, *, token: str = "", workers: int = 1) -> Iterator[tuple[str, int]]:
     """Serve a folder with the command line; yield the address and the process."""
     environment = {**os.environ, "POCKETLENS_TOKEN": token}
-    process = subprocess.Popen(
-        [
-            *(sys.executable, str(CLI), "serve", "--index", str(folder), "--port", "0"),
-            *("--workers", str(workers)),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environment,
-    )
+    with folder.with_name(LOG).open("wb") as told:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, str(CLI), "serve", "--index", str(folder), "--port", "0"),
+                *("--workers", str(workers)),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+            env=environment,
+        )
     assert process.stdout
     process.stdout.readline()
     address = process.stdout.readline().split()[2]
@@ -209,6 +211,10 @@ def measure_soak(
                 times.append((now - started, 1e3 * (time.perf_counter() - begun)))
                 at += 1
             items = asking.describe()["items"]
+    if failures:
+        # What the service says of itself, but for its line a request.
+        told = folder.with_name(LOG).read_text().splitlines()
+        print("\n".join([line for line in told if line[:1] != "{"][-60:]), file=sys.stderr)
     length = 60 * minutes
     early = [each for when, each in times if length / 5 <= when < 2 * length / 5]
     late = [each for when, each in times if when >= 4 * length / 5]
