@@ -23,8 +23,8 @@ from encoder.datasets.splits import SplitRule, read_table, split_classes
 from encoder.datasets.table import ImageTable
 from encoder.evaluate import encode_images, labelled_test
 from encoder.evaluation.matrix import fill_matrix
-from encoder.evaluation.protocol import COMPARED as METRICS
 from encoder.evaluation.protocol import (
+    COMPARED,
     EncodedSet,
     EncoderVectors,
     EvaluationRow,
@@ -154,14 +154,13 @@ def judge(made: dict[str, Path], table: ImageTable) -> Iterator[tuple[str, Evalu
         key, new = name.replace("-", "_"), encoded[name]
         yield f"{key}.new_new", evaluate_pair(name, new, new)
         yield f"{key}.new_old", search_old(load_compatibility(made[name]), new, old)
-    for name in FORWARD.keys() & made.keys():
-        found = load_compatibility(made[name])
-        yield f"{name.replace('-', '_')}.new_old", search_old(found, encoded["independent"], old)
-    forward = load_compatibility(made["forward"])
-    # Its model is the independent one.
+    # Their model is the independent one.
     alone = encoded["independent"]
+    maps = {name: load_compatibility(made[name]) for name in FORWARD if name in made}
+    for name, found in maps.items():
+        yield f"{name.replace('-', '_')}.new_old", search_old(found, alone, old)
     yield "forward.new_new", evaluate_pair("forward", alone, alone)
-    yield "forward_and_old.new_old", ask_both(forward, alone, old)
+    yield "forward_and_old.new_old", ask_both(maps["forward"], alone, old)
 
 
 def encode(folder: Path, table: ImageTable) -> EncodedSet:
@@ -199,7 +198,7 @@ def flatten(key: str, rows: dict[str, list[EvaluationRow]]) -> dict[str, float]:
         figures |= flatten_row(f"{key}.{name}", row.to_json())
         if name.endswith(".new_old"):
             figures |= flatten_difference(f"{key}.{name}.minus_old", row, before)
-            for metric in METRICS:
+            for metric in COMPARED:
                 whole = alone.figures[metric] - before.figures[metric]
                 gain = row.figures[metric] - before.figures[metric]
                 figures[f"{key}.{name}.update_gain.{metric}"] = gain / whole
@@ -212,7 +211,7 @@ def flatten_difference(key: str, row: EvaluationRow, baseline: EvaluationRow) ->
     """Return differences of two rows with their intervals."""
     figures: dict[str, float] = {}
     for metric, interval in compare_rows(row, baseline).items():
-        if metric in METRICS:
+        if metric in COMPARED:
             figures[f"{key}.{metric}"] = row.figures[metric] - baseline.figures[metric]
             figures |= {f"{key}.{metric}.low": interval.low, f"{key}.{metric}.high": interval.high}
     return figures
@@ -229,7 +228,7 @@ def measure_backfill(made: dict[str, Path], table: ImageTable, name: str) -> dic
     matrix = fill_matrix(both, both, [found], (Judging(),))
     figures: dict[str, float] = {}
     for curve in matrix.curves:
-        for metric in METRICS:
+        for metric in COMPARED:
             key = f"backfill.{name}.{curve.order}.{metric}"
             figures[key] = curve.area.figures[metric]
             ends = curve.over_random[metric]

@@ -3,6 +3,8 @@
 from compatible_queue import SETTINGS, name_setting
 from teacher_tables import Figures, make_table, show
 
+from encoder.evaluation.protocol import COMPARED
+
 _METHODS = {
     "dual_tuning": "dual-tuning",
     "bct": "bct",
@@ -22,7 +24,6 @@ _TITLES = {
     "trunk": "another trunk and dimension",
     "apart": "no class in common",
 }
-_METRICS = ("r1", "map_at_r")
 
 
 def format_methods(figures: Figures, name: str, *, full: bool) -> str:
@@ -30,13 +31,13 @@ def format_methods(figures: Figures, name: str, *, full: bool) -> str:
     rows: list[list[str]] = []
     for setting in SETTINGS:
         key = name_setting(name, setting, full=full)
-        pair = [show(figures, f"{key}.old_old.{metric}") for metric in _METRICS]
+        pair = [show(figures, f"{key}.old_old.{metric}") for metric in COMPARED]
         rows.append([f"**{_TITLES[setting]}**: old → old", *pair, "–", "–"])
-        alone = [show(figures, f"{key}.independent.{metric}") for metric in _METRICS]
+        alone = [show(figures, f"{key}.independent.{metric}") for metric in COMPARED]
         rows.append(["independent: new → new", "–", "–", *alone])
         for method, title in {**_METHODS, **({} if full else _VARIANTS)}.items():
-            crossed = [_with_difference(figures, f"{key}.{method}.new_old", m) for m in _METRICS]
-            own = [_with_difference(figures, f"{key}.{method}.new_new", m) for m in _METRICS]
+            crossed = [_with_difference(figures, f"{key}.{method}.new_old", m) for m in COMPARED]
+            own = [_with_difference(figures, f"{key}.{method}.new_new", m) for m in COMPARED]
             rows.append([title, *crossed, *own])
     columns = [
         "new query by",
@@ -64,7 +65,7 @@ def format_backfill(figures: Figures) -> str:
     for order in ("random", "margin", "doubt"):
         cells = []
         for name in ("cars", "cub"):
-            for metric in _METRICS:
+            for metric in COMPARED:
                 key = f"backfill.{name}.{order}.{metric}"
                 if key not in figures:
                     cells.append("–")
@@ -88,7 +89,7 @@ _STUDENTS = {
 def format_students(figures: Figures, name: str) -> str:
     """Return who of the students may ask which database, and what is found."""
     rows = [
-        [title, *(show(figures, f"students.{name}.{key}.{metric}") for metric in _METRICS)]
+        [title, *(show(figures, f"students.{name}.{key}.{metric}") for metric in COMPARED)]
         for key, title in _STUDENTS.items()
     ]
     return make_table(["query by, in", "R@1", "MAP@R"], rows)

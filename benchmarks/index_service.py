@@ -181,7 +181,7 @@ def measure_soak(
     kept = _TOGETHER * round(60 * changes_a_second)
     times: list[tuple[float, float]] = []
     memory: list[tuple[float, float]] = []
-    failures = changes = 0
+    failures = 0
     with served(folder, token=TOKEN) as (address, process), SearchClient(address) as asking:
         space = asking.describe()["space"]
         with SearchClient(address, token=TOKEN) as changing:
@@ -195,7 +195,7 @@ def measure_soak(
                     changing.add(ids, spare[np.array(added) % len(spare)], space, ENCODER)
                     if number >= kept:
                         changing.delete([f"new-{n - kept}" for n in added])
-                    number, changes, next_change = added.stop, changes + 1, next_change + pause
+                    number, next_change = added.stop, next_change + pause
                 if now >= next_look:
                     memory.append((now - started, read_rss_mb(process)))
                     next_look = now + 1.0
@@ -224,8 +224,8 @@ def measure_soak(
     return {
         "soak.minutes": minutes,
         "soak.searches": len(times),
-        "soak.changes": changes,
-        "soak.deleted": _TOGETHER * max(0, changes - kept // _TOGETHER),
+        "soak.changes": number // _TOGETHER,
+        "soak.deleted": max(0, number - kept),
         "soak.failures": failures,
         "soak.items": items,
         "soak.rss_growth_mb": float(np.median(after) - np.median(before)),

@@ -1,7 +1,7 @@
 """What stands beside a map between two spaces: the scale of its scores, its doubt, its figures."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,11 +12,11 @@ from encoder.compatibility import Compatibility, Direction
 from encoder.datasets.table import ImageTable
 from encoder.doubt import fit_doubt
 from encoder.embed import (
-    BATCH_SIZE,
     EmbeddedBatch,
+    Embedder,
     Vectors,
-    embed_all,
-    embed_pictures,
+    embed_files,
+    embed_looks,
     gather_batches,
 )
 from encoder.evaluation.metrics import measure_retrieval
@@ -31,6 +31,8 @@ from encoder.teacher import has_pair
 from encoder.vector_map import VectorMap
 from encoder.views import ViewRecipe, colour_views, render_view, sample_views
 
+Sources = Sequence[Source]
+Batches = Iterator[EmbeddedBatch]
 # Enough for a line through the scores of pairs, and for what a vector's place tells of its error.
 _MOST_LOOKED_AT = 5000
 
@@ -63,15 +65,11 @@ def show_to_both(
     new: Checkpoint, old: Checkpoint, table: ImageTable, split: Literal["train", "val"]
 ) -> SeenByBoth:
     """Embed a split's images with both encoders; of very many an evenly spaced part."""
-    images = _choose(table, split)
-    sources, found = images.sources(), []
-    for title, checkpoint in (("new", new), ("old", old)):
-        network = prepare_inference(checkpoint, precision="auto")
-        with track(f"asking the {title} model", len(sources)) as advance:
-            found.append(
-                embed_all(sources, checkpoint.preprocess, network.embedder, advance=advance)
-            )
-    return _join(new, old, images, found)
+
+    def ask(checkpoint: Checkpoint, embedder: Embedder, sources: Sources) -> Batches:
+        return embed_files(sources, checkpoint.preprocess, embedder)
+
+    return _ask_both(new, old, _choose(table, split), ask)
 
 
 def show_views_to_both(
@@ -82,13 +80,23 @@ def show_views_to_both(
     Of the images they learnt, both know the classes better than they will know others; of parts of
     them, less so. The crops of an image stand together.
     """
-    images = _choose(table, "train")
-    sources, found = images.sources(), []
     recipe = dataclasses.replace(colour_views(ViewRecipe(mix_alpha=0), 0), fit=new.preprocess.fit)
-    for title, checkpoint in (("new", new), ("old", old)):
-        with track(f"asking the {title} model about crops", len(sources)) as advance:
-            found.append(_embed_crops(checkpoint, sources, recipe, count, seed, advance))
-    return _join(new, old, images, found)
+
+    def ask(checkpoint: Checkpoint, embedder: Embedder, sources: Sources) -> Batches:
+        own = checkpoint.preprocess
+        # A crop of a quarter of the area has as many pixels as the input.
+        larger = own.resized(min(2 * own.size, LARGEST_SIZE))
+
+        def read(position: int) -> Pixels:
+            picture = decode_image(sources[position], target=larger)
+            aspects = np.full(count, picture.shape[1] / picture.shape[0])
+            views = sample_views(recipe, aspects, np.random.default_rng([seed, position]))
+            crops = [render_view(picture, None, view, own.size, own.resampling) for view in views]
+            return np.stack(crops)
+
+        return embed_looks(sources, read, embedder, count, lambda each: each.reshape(len(each), -1))
+
+    return _ask_both(new, old, _choose(table, "train"), ask, about=" about crops")
 
 
 def _choose(table: ImageTable, split: Literal["train", "val"]) -> ImageTable:
@@ -96,51 +104,31 @@ def _choose(table: ImageTable, split: Literal["train", "val"]) -> ImageTable:
     return images.select(range(0, len(images), -(-len(images) // _MOST_LOOKED_AT) or 1))
 
 
-def _embed_crops(
-    checkpoint: Checkpoint,
-    sources: Sequence[Source],
-    recipe: ViewRecipe,
-    count: int,
-    seed: int,
-    advance: Callable[[int], None],
-) -> EmbeddedBatch:
-    """Return vectors `[images, count × dim]` of the same crops, whichever encoder is asked."""
-    own = checkpoint.preprocess
-    # A crop of a quarter of the area has as many pixels as the input.
-    larger = own.resized(min(2 * own.size, LARGEST_SIZE))
-    embedder = prepare_inference(checkpoint, precision="auto").embedder
-
-    def read(position: int) -> Pixels:
-        picture = decode_image(sources[position], target=larger)
-        aspects = np.full(count, picture.shape[1] / picture.shape[0])
-        views = sample_views(recipe, aspects, np.random.default_rng([seed, position]))
-        crops = [render_view(picture, None, view, own.size, own.resampling) for view in views]
-        return np.stack(crops)
-
-    def embed(crops: Pixels) -> Vectors:
-        return embedder.embed(crops.reshape(-1, *crops.shape[2:])).reshape(len(crops), -1)
-
-    each = dataclasses.replace(embedder, embed=embed)
-    batches = []
-    for batch in embed_pictures(sources, read, each, max(1, BATCH_SIZE // count)):
-        batches.append(batch)
-        advance(len(batch.positions) + len(batch.quarantined))
-    return gather_batches(batches)
-
-
-def _join(
-    new: Checkpoint, old: Checkpoint, images: ImageTable, found: Sequence[EmbeddedBatch]
+def _ask_both(
+    new: Checkpoint,
+    old: Checkpoint,
+    images: ImageTable,
+    ask: Callable[[Checkpoint, Embedder, Sources], Batches],
+    *,
+    about: str = "",
 ) -> SeenByBoth:
-    """Return what both could read: either may fail at a picture that the other can read."""
+    """Return what both could read: either may fail at a picture that the other can read.
+
+    `ask` yields one vector an image, or several side by side `[n, times × dim]`.
+    """
+    sources, found = images.sources(), []
+    for title, checkpoint in (("new", new), ("old", old)):
+        embedder = prepare_inference(checkpoint, precision="auto").embedder
+        with track(f"asking the {title} model{about}", len(sources)) as advance:
+            found.append(gather_batches(ask(checkpoint, embedder, sources), advance))
     positions = np.intersect1d(found[0].positions, found[1].positions)
-    labels = images.labels()[positions]
     own, there = (
         # Of no images it has no dimensions either.
         one.vectors[np.isin(one.positions, positions)].reshape(-1, used.space.dim)
         for one, used in zip(found, (new, old), strict=True)
     )
     times = len(own) // max(1, len(positions))
-    return SeenByBoth(own, there, np.repeat(labels, times))
+    return SeenByBoth(own, there, np.repeat(images.labels()[positions], times))
 
 
 def complete_compatibility(

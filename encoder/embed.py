@@ -129,6 +129,27 @@ def embed_pictures(
         pool.shutdown(cancel_futures=True)
 
 
+def embed_looks(
+    files: Sequence[Source],
+    read: Callable[[int], Pixels],
+    embedder: Embedder,
+    count: int,
+    combine: Callable[[Vectors], Vectors],
+) -> Iterator[EmbeddedBatch]:
+    """Embed several looks at each file, as `embed_pictures`.
+
+    `read` returns them stacked, uint8 `[count, size, size, 3]`; `combine` maps their vectors
+    `[n, count, dim]` to those of the files `[n, any]`.
+    """
+
+    def embed(looks: Pixels) -> Vectors:
+        vectors = embedder.embed(looks.reshape(-1, *looks.shape[2:]))
+        return combine(vectors.reshape(*looks.shape[:2], -1))
+
+    several = dataclasses.replace(embedder, embed=embed)
+    return embed_pictures(files, read, several, max(1, BATCH_SIZE // count))
+
+
 def _share_out(count: int, cores: int, most: int) -> int:
     """Return the size of batch, up to the most, at which every core gets as many."""
     rounds = max(1, math.ceil(count / (cores * most)))
@@ -183,15 +204,18 @@ def embed_all(
     alter: Callable[[Pixels], Pixels] | None = None,
 ) -> EmbeddedBatch:
     """Embed files into memory; as `embed_files`, gathered into one batch."""
+    made = embed_files(files, preprocess, embedder, batch_size=batch_size, alter=alter)
+    return gather_batches(made, advance)
+
+
+def gather_batches(
+    made: Iterable[EmbeddedBatch], advance: Callable[[int], None] = lambda count: None
+) -> EmbeddedBatch:
+    """Return batches of one embedding as one."""
     batches = []
-    for batch in embed_files(files, preprocess, embedder, batch_size=batch_size, alter=alter):
+    for batch in made:
         batches.append(batch)
         advance(len(batch.positions) + len(batch.quarantined))
-    return gather_batches(batches)
-
-
-def gather_batches(batches: Sequence[EmbeddedBatch]) -> EmbeddedBatch:
-    """Return batches of one embedding as one."""
     filled = [batch.vectors for batch in batches if len(batch.positions)]
     return EmbeddedBatch(
         np.concatenate([np.empty(0, np.int64), *(batch.positions for batch in batches)]),

@@ -10,13 +10,12 @@ import numpy as np
 
 from encoder.digests import digest_json
 from encoder.embed import (
-    BATCH_SIZE,
     NO_VECTORS,
     EmbeddedBatch,
     Embedder,
     Vectors,
     embed_files,
-    embed_pictures,
+    embed_looks,
     set_bad_aside,
 )
 from encoder.errors import BadImageError, require_extra
@@ -105,13 +104,7 @@ class CheckpointEncoder:
             looks = look(picture, self.averaging)
             return np.stack([prepare(each, self.preprocess) for each in looks])
 
-        def embed(looks: Pixels) -> Vectors:
-            vectors = self.embedder.embed(looks.reshape(-1, *looks.shape[2:]))
-            return average(vectors.reshape(*looks.shape[:2], -1))
-
-        embedder = dataclasses.replace(self.embedder, embed=embed)
-        batch_size = max(1, BATCH_SIZE // count_looks(self.averaging))
-        return embed_pictures(files, read, embedder, batch_size)
+        return embed_looks(files, read, self.embedder, count_looks(self.averaging), average)
 
 
 @dataclasses.dataclass(frozen=True)
