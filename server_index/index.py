@@ -176,7 +176,7 @@ class Index:
         items = view.lookups.items(keys)
         return [
             [
-                # What was deleted two compactions ago is no longer recorded.
+                # What was deleted long ago is no longer recorded.
                 Hit(items.get(key) or Item(name), score)
                 for name, key, score in zip(names, keys_, scores, strict=False)
             ]
@@ -274,6 +274,8 @@ class Index:
             anew = (
                 before is None
                 or state.space.id != self._view.state.space.id
+                # What died since may be forgotten already.
+                or before.generation < state.forgotten
                 or {each.number for each in segments} != set(self._segments)
             )
             since = 0 if anew or before is None else before.generation

@@ -168,6 +168,10 @@ class Record:
         found.sort()
         return found
 
+    def dead_keys_until(self, generation: int) -> NDArray[np.int64]:
+        """Return the keys, in any order, of recorded items that died up to a generation."""
+        return self.scan_keys("SELECT key FROM items WHERE died <= ?", [generation])
+
     def dead_recent_keys(self) -> NDArray[np.int64]:
         """Return the keys of recent additions that died."""
         return self.scan_keys(
@@ -288,6 +292,10 @@ class Record:
                 some,
             )
         return found
+
+    def forget(self, keys: NDArray[np.int64]) -> None:
+        """Delete the rows of items."""
+        self.run_many("DELETE FROM items WHERE key = ?", ((key,) for key in keys.tolist()))
 
     def living(self, ids: Sequence[str]) -> dict[str, int]:
         """Return the keys of those ids that live."""

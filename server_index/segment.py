@@ -192,12 +192,12 @@ class Segment:
         for name, known in facts.files.items():
             _check_ends(self.place / name, known)
         self.index = faiss_index.read(facts.kind, self.place / _INDEX)
-        self.keys: Rows = self._load(_KEYS)
-        self._ends: Rows = self._load(_ENDS)
+        self.keys: Rows = _load(self.place / _KEYS)
+        self._ends: Rows = _load(self.place / _ENDS)
         self.vectors: NDArray[Any] = (
             faiss_index.view_vectors(self.index, facts.kind)
             if _VECTORS not in facts.files
-            else self._load(_VECTORS)
+            else _load(self.place / _VECTORS)
         )
         kind = facts.kind
         self.codes = faiss_index.view_codes(self.index) if kind.binary else None
@@ -232,13 +232,24 @@ class Segment:
         start = self._ends.item(row - 1) if row else 0
         return self._ids[start : self._ends.item(row)].decode()
 
-    def _load(self, name: str) -> NDArray[Any]:
-        file = self.place / name
-        try:
-            # Plain arrays over the map: numpy's own class for maps costs time at each slice.
-            return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
-        except (OSError, ValueError) as error:
-            raise PocketlensError(f"{file}: damaged ({error})") from None
+
+def read_keys(folder: Path, facts: SegmentFacts) -> Rows:
+    """Return the keys of a segment's rows, ascending, without opening the rest.
+
+    Raises:
+        PocketlensError: when their file is missing, cut short or damaged at its ends.
+    """
+    place = name_folder(folder, facts.number)
+    _check_ends(place / _KEYS, facts.files[_KEYS])
+    return np.asarray(_load(place / _KEYS))
+
+
+def _load(file: Path) -> NDArray[Any]:
+    try:
+        # Plain arrays over the map: numpy's own class for maps costs time at each slice.
+        return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise PocketlensError(f"{file}: damaged ({error})") from None
 
 
 def _check_ends(file: Path, known: FileFacts) -> None:

@@ -90,8 +90,8 @@ class State:
 
     Its own layer is the first fields; `next` is that of another space, while the items are encoded
     anew for it. `building` names what the folder is being built of, until all of that is in it.
-    Keys below `next_key` have been given out. Items that died up to `forgotten` are no longer
-    recorded. `accepts` are other spaces whose queries are answered.
+    Keys below `next_key` have been given out. Items that died up to `forgotten` may no longer
+    be recorded. `accepts` are other spaces whose queries are answered.
     """
 
     space: EmbeddingSpace

@@ -84,12 +84,12 @@ def _check_segment(segment: Segment, dim: int, end: int, record: Record) -> Iter
     place, keys = segment.place, segment.keys
     if (np.diff(keys) <= 0).any() or (len(keys) and keys[-1] >= end):
         yield f"{place}: its keys are not in order"
-    wrong = 0
+    wrong = unknown = 0
     for start in range(0, len(keys), _CHUNK):
         some = segment.vectors[start : start + _CHUNK].astype(np.float32)
         yield from _check_unit(some, dim, f"{place}, from row {start}")
-        # What died long ago is no longer recorded.
         named = record.items(keys[start : start + _CHUNK].tolist())
+        unknown += len(some) - len(named)
         wrong += sum(
             named[key].id != segment.id_of(row)
             for row, key in enumerate(keys[start : start + _CHUNK].tolist(), start)
@@ -97,6 +97,8 @@ def _check_segment(segment: Segment, dim: int, end: int, record: Record) -> Iter
         )
     if wrong:
         yield f"{place}: {wrong} ids are not those of the record"
+    if unknown:
+        yield f"{place}: {unknown} rows are of items that are not recorded, not even as deleted"
 
 
 def _check_unit(vectors: Vectors, dim: int, where: str) -> Iterator[str]:

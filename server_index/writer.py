@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +31,8 @@ from server_index.segment import (
     SEGMENTS,
     SegmentFacts,
     name_folder,
+    read_keys,
+    rows_of,
 )
 from server_index.segment_making import QUANTISERS, chunk, divide, train_layer, write_segment
 from server_index.snapshot import Part
@@ -197,7 +199,7 @@ class IndexWriter:
                 self._replace_segments([], self.state.own)
             small = [part for part in self.own_segments() if part.count <= _SMALL]
             if len(small) > _MOST_SMALL:
-                self._replace_segments(small, self.state.own)
+                self._replace_segments(small, self.state.own, forget=True)
 
     def compact(
         self,
@@ -217,9 +219,7 @@ class IndexWriter:
                 # Of a new kind, thorough until it is tuned: readers see it from now on.
                 layer = self.train(kind, lambda: self.sample(kind.count_training_vectors()))
             layer = dataclasses.replace(layer, effort=effort or layer.effort)
-            # Of what died, vectors of the next layer may still be there.
-            forgotten = None if self.state.next else self.state.forgotten
-            self._replace_segments(self.own_segments(), layer, forget=forgotten, advance=advance)
+            self._replace_segments(self.own_segments(), layer, forget=True, advance=advance)
             self._sweep()
 
     def finish_building(self) -> None:
@@ -309,7 +309,7 @@ class IndexWriter:
         old: Sequence[SegmentFacts],
         layer: Layer,
         *,
-        forget: int | None = None,
+        forget: bool = False,
         advance: Callable[[int], None] = lambda count: None,
     ) -> None:
         """Write what lives of these segments and of the recent additions as new ones of a layer."""
@@ -325,13 +325,29 @@ class IndexWriter:
                 self.record.put_segment(segment)
             self.drop_segments(old)
             self.record.run("DELETE FROM recent")
-            if forget is not None:
-                self.record.run("DELETE FROM items WHERE died <= ?", [forget])
-                self.set_state(forgotten=self.state.generation)
+            if forget:
+                self._forget({segment.number for segment in new})
             self.state = self.state.with_own(layer)
             self.set_state(next_segment=number)
         self.recent = 0
         self.remove_folders(old)
+
+    def _forget(self, new: Container[int]) -> None:
+        """Drop the rows of what died before the last time, within a change.
+
+        Readers of a generation in between still find them. What a segment of before still holds
+        stays recorded as dead: of its own layer, or of the next one.
+        """
+        dead = self.record.dead_keys_until(self.state.forgotten)
+        kept = [each for each in self.record.segments() if each.number not in new]
+        try:
+            for segment in kept if len(dead) else []:
+                dead = dead[~rows_of(read_keys(self.folder, segment), dead)[1]]
+        except PocketlensError as error:
+            _LOG.warning("what died stays recorded: %s", error)
+            return
+        self.record.forget(dead)
+        self.set_state(forgotten=self.state.generation)
 
     def drop_segments(self, old: Sequence[SegmentFacts]) -> None:
         """Take segments out of the record, within a change."""

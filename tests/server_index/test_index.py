@@ -318,6 +318,71 @@ def test_small_segments_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert verify(tmp_path) == []
 
 
+def test_what_died_is_forgotten_where_nothing_holds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items come and go for ever: what is recorded of them does not grow with that."""
+    monkeypatch.setattr(writing, "SEAL_AT", 10)
+    monkeypatch.setattr(writing, "_SMALL", 40)
+    vectors = unit_vectors(500)
+    create_index(tmp_path, SPACE)
+    counts = []
+    with IndexWriter(tmp_path) as writer:
+        # In a segment too large to be merged in passing: there they stay recorded.
+        writer.add_segment(vectors[:50], name_items([f"old {n}" for n in range(50)]), ENCODER)
+        writer.delete([f"old {n}" for n in range(20)])
+        reader = Index(tmp_path)
+        for n in range(50, 500):
+            writer.add(vectors[n : n + 1], name_items([str(n)]), ENCODER)
+            writer.delete([str(n - 5)])
+            if n % 37 == 0:
+                reader.refresh()
+                assert ids_of(reader, vectors[n - 5], 1) != [str(n - 5)]
+                assert ids_of(reader, vectors[3], 1) != ["old 3"]
+            counts.append(int(writer.record.select("SELECT count(*) FROM items")[0][0]))
+        assert verify(tmp_path) == []
+        # 20 dead of the large segment, 35 that live, and what died in the time of two merges.
+        assert max(counts[200:]) < 20 + 35 + 2 * 9 * 10
+        reader.refresh()
+        assert len(reader) == len(writer) == 35
+        reader.close()
+        writer.compact()
+        writer.compact()
+        assert writer.record.select("SELECT count(*) FROM items") == [(35,)]
+
+
+def test_a_reader_that_slept_through_it_does_not_answer_the_forgotten(tmp_path: Path) -> None:
+    """Its segments are those of before, and what died in between is recorded nowhere."""
+    vectors = unit_vectors(8)
+    make_index(tmp_path, vectors)
+    with Index(tmp_path) as reader, IndexWriter(tmp_path) as writer:
+        assert len(reader) == 8
+        writer.delete([str(n) for n in range(8)])
+        writer.compact()
+        writer.compact()
+        assert writer.record.select("SELECT count(*) FROM items") == [(0,)]
+        reader.refresh()
+        assert len(reader) == 0 and ids_of(reader, vectors[0], 3) == []
+
+
+def test_a_damaged_segment_keeps_what_died_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_SMALL", 19)
+    monkeypatch.setattr(writing, "_MOST_SMALL", 0)
+    vectors = unit_vectors(40)
+    create_index(tmp_path, SPACE)
+    with IndexWriter(tmp_path) as writer:
+        writer.add_segment(vectors[:20], name_items([str(n) for n in range(20)]), ENCODER)
+        (tmp_path / "segments" / "0001" / "keys.npy").write_bytes(b"")
+        writer.delete(["3", "5"])
+        for n in range(20, 40):
+            writer.add(vectors[n : n + 1], name_items([str(n)]), ENCODER)
+            writer.delete([str(n)])
+            writer.seal()
+        assert writer.record.select("SELECT count(*) FROM items") == [(40,)]
+
+
 def test_flat_segments_are_of_a_size_that_memory_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
