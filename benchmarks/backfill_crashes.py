@@ -11,18 +11,15 @@ queries as the definition says: by new vectors where there are some, else by old
 import argparse
 import dataclasses
 import json
-import multiprocessing
-import os
 import random
 import shutil
-import signal
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from index_crashes import DIM, ENCODER, SPACE, make_vectors
+from killing import kill_within, run_apart
 from record import update_result
 
 from encoder.compatibility import Compatibility, save_compatibility
@@ -141,7 +138,6 @@ def check(folder: Path, acknowledged: int, answer: Path) -> None:
 
 def run_trial(work: Path, kills: int, seed: int) -> dict[str, object]:
     """Kill so many backfills; return the counts."""
-    context = multiprocessing.get_context("fork")
     folder, compatible = work / "index", work / "compatible"
     journal, answer = work / "journal", work / "answer"
     chance, faults, finished, shares = random.Random(seed), list[str](), 0, list[float]()
@@ -149,21 +145,10 @@ def run_trial(work: Path, kills: int, seed: int) -> dict[str, object]:
     for number in range(kills):
         if fresh:
             kind = KINDS[finished % len(KINDS)]
-            making = context.Process(target=set_up, args=(folder, compatible, kind))
-            making.start()
-            making.join()
+            run_apart(set_up, folder, compatible, kind)
             journal.write_text("0")
-        writer = context.Process(target=run_until_killed, args=(folder, compatible, journal))
-        writer.start()
-        time.sleep(chance.uniform(0, LONGEST_LIFE_S))
-        assert writer.pid is not None
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.join()
-        checker = context.Process(
-            target=check, args=(folder, int(journal.read_text() or 0), answer)
-        )
-        checker.start()
-        checker.join()
+        kill_within(LONGEST_LIFE_S, chance, run_until_killed, folder, compatible, journal)
+        run_apart(check, folder, int(journal.read_text() or 0), answer)
         found = json.loads(answer.read_text())
         faults += [f"kill {number}: {fault}" for fault in found["faults"]]
         shares.append(found["done"] / COUNT)

@@ -11,16 +11,15 @@ of step is met.
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
 import signal
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from killing import kill_within, run_apart
 from record import update_result
 
 from encoder.space import mint_space
@@ -166,31 +165,20 @@ def _finds(index: Index, state: Model) -> bool:
 
 def run_trial(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     """Kill so many writers; return the counts."""
-    context = multiprocessing.get_context("fork")
     index, journal, answer = folder / "index", folder / "journal", folder / "answer"
     journal.touch()
-    setting_up = context.Process(target=create_index, args=(index, SPACE))
-    setting_up.start()
-    setting_up.join()
+    run_apart(create_index, index, SPACE)
     chance, lost, met = random.Random(seed), list[str](), dict[str, int]()
     for number in range(kills):
-        writer = context.Process(
-            target=write_until_killed, args=(index, journal, chance.getrandbits(32))
-        )
-        writer.start()
-        time.sleep(chance.uniform(0, LONGEST_LIFE_S))
-        assert writer.pid is not None
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.join()
-        if writer.exitcode != -signal.SIGKILL:
-            lost.append(f"kill {number}: the writer ended by itself with {writer.exitcode}")
+        given = index, journal, chance.getrandbits(32)
+        code = kill_within(LONGEST_LIFE_S, chance, write_until_killed, *given)
+        if code != -signal.SIGKILL:
+            lost.append(f"kill {number}: the writer ended by itself with {code}")
         lines = journal.read_text().splitlines()
         last = json.loads(lines[-1]) if lines else "done"
         where = "between steps" if last == "done" else last["step"]
         met[where] = met.get(where, 0) + 1
-        checker = context.Process(target=check, args=(index, journal, answer))
-        checker.start()
-        checker.join()
+        run_apart(check, index, journal, answer)
         found = json.loads(answer.read_text())
         lost.extend(f"kill {number} ({where}): {fault}" for fault in found["faults"])
         if lost:
