@@ -68,3 +68,8 @@ def add_problems(app: FastAPI) -> None:
         # It names files: for the operator, not for clients.
         _LOG.error("%s %s: %s", request.method, request.url.path, error)
         return JSONResponse({"detail": "the index cannot be used; see the service's log"}, 500)
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        # It is raised once more after this answer, and logged with where it came from.
+        return JSONResponse({"detail": "a fault of the service; see its log"}, 500)

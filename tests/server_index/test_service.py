@@ -329,6 +329,19 @@ def test_workers_serve_together_and_count_together(folder: Path) -> None:
     assert "Traceback" not in errors
 
 
+def test_a_fault_of_our_own_is_told_as_any_other(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any, **named: Any) -> None:
+        raise RuntimeError("/secret/place")
+
+    monkeypatch.setattr(Index, "search", fail)
+    status, answer = ask(address, "POST", "/v1/search", query())
+    assert status == 500 and answer == {"detail": "a fault of the service; see its log"}
+    monkeypatch.undo()
+    assert ask(address, "POST", "/v1/search", query())[0] == 200
+
+
 def test_what_cannot_be_served_is_named_in_one_line(folder: Path, tmp_path: Path) -> None:
     short = tmp_path / "token"
     short.write_text("short")
