@@ -36,9 +36,12 @@ def format_methods(figures: Figures, name: str, *, full: bool) -> str:
         alone = [show(figures, f"{key}.independent.{metric}") for metric in COMPARED]
         rows.append(["independent: new → new", "–", "–", *alone])
         for method, title in {**_METHODS, **({} if full else _VARIANTS)}.items():
-            crossed = [_with_difference(figures, f"{key}.{method}.new_old", m) for m in COMPARED]
-            own = [_with_difference(figures, f"{key}.{method}.new_new", m) for m in COMPARED]
-            rows.append([title, *crossed, *own])
+            cells = [
+                _with_difference(figures, f"{key}.{method}.{pair}", base, metric)
+                for pair, base in (("new_old", "minus_old"), ("new_new", "minus_independent"))
+                for metric in COMPARED
+            ]
+            rows.append([title, *cells])
     columns = [
         "new query by",
         "old database: R@1",
@@ -49,11 +52,10 @@ def format_methods(figures: Figures, name: str, *, full: bool) -> str:
     return make_table(columns, [row for row in rows if set(row[1:]) != {"–"}])
 
 
-def _with_difference(figures: Figures, key: str, metric: str) -> str:
-    """Return a figure, and its difference to old → old or to the independent model."""
+def _with_difference(figures: Figures, key: str, base: str, metric: str) -> str:
+    """Return a figure, and its difference to what it is compared with."""
     if f"{key}.{metric}" not in figures:
         return "–"
-    base = "minus_old" if key.endswith("new_old") else "minus_independent"
     found = f"{key}.{base}.{metric}"
     ends = f"{figures[f'{found}.low']:+.1f} to {figures[f'{found}.high']:+.1f}"
     return f"{figures[f'{key}.{metric}']:.1f}; {figures[found]:+.1f} ({ends})"
@@ -88,8 +90,10 @@ _STUDENTS = {
 
 def format_students(figures: Figures, name: str) -> str:
     """Return who of the students may ask which database, and what is found."""
-    rows = [
-        [title, *(show(figures, f"students.{name}.{key}.{metric}") for metric in COMPARED)]
-        for key, title in _STUDENTS.items()
-    ]
+    own, *others = _STUDENTS.items()
+    rows = [[own[1], *(show(figures, f"students.{name}.{own[0]}.{each}") for each in COMPARED)]]
+    for key, title in others:
+        found = f"students.{name}.{key}"
+        cells = [_with_difference(figures, found, "minus_old", metric) for metric in COMPARED]
+        rows.append([title, *cells])
     return make_table(["query by, in", "R@1", "MAP@R"], rows)
