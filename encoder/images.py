@@ -1,7 +1,9 @@
 """The only decoder: any picture a person may hand in becomes upright 8-bit RGB, or a reason."""
 
+import contextlib
 import dataclasses
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +91,7 @@ def decode_image(
     limits = limits or Limits()
     name = "image" if isinstance(source, bytes) else str(source)
     box = source.box if isinstance(source, BoxedFile) else None
-    try:
+    with _naming(name, limits):
         data = _read(source, limits, name)
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check_header(image, limits, name)
@@ -98,6 +100,25 @@ def decode_image(
                 scale = _choose_scale(image.size, target, box)
             upright = _decode_upright(image, scale)
             return _to_rgb(upright if box is None else _cut_out(upright, box, scale, name), name)
+
+
+def convert_image(image: Image.Image, *, limits: Limits | None = None) -> Pixels:
+    """Turn a picture that Pillow holds into what `decode_image` makes of its file.
+
+    Raises:
+        BadImageError: with the reason.
+    """
+    limits = limits or Limits()
+    with _naming("image", limits):
+        _check_header(image, limits, "image")
+        return _to_rgb(_decode_upright(image, 1), "image")
+
+
+@contextlib.contextmanager
+def _naming(name: str, limits: Limits) -> Iterator[None]:
+    """Say in one line of which picture, and why, nothing can be made."""
+    try:
+        yield
     except BadImageError:
         raise
     except UnidentifiedImageError:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from encoder.errors import PocketlensError
-from encoder.images import Limits, Source, decode_image
+from encoder.images import Limits, Source, convert_image, decode_image
 from encoder.preprocess import Pixels, enlarge_tiny, prepare
 from export.card import find_encoder
 from export.contract import INPUTS, Contract, make_probe
@@ -121,9 +121,12 @@ class QueryEncoder:
         if isinstance(picture, str):
             picture = Path(picture)
         if isinstance(picture, Image.Image):
-            picture = np.asarray(picture.convert("RGB"))
+            return convert_image(picture, limits=self.limits)
         if isinstance(picture, np.ndarray):
             return _check_pixels(picture)
+        if not isinstance(picture, bytes | Source):
+            kind = type(picture).__name__  # type: ignore[unreachable]
+            raise PocketlensError(f"a picture is a path, bytes, RGB or of Pillow, not {kind}")
         return decode_image(picture, target=self.contract.preprocess, limits=self.limits)
 
     def embed(self, pixels: Pixels) -> NDArray[Any]:

@@ -147,6 +147,19 @@ def test_the_runtime_takes_what_people_have(bundle: Path, drawn: Path) -> None:
         encoder.encode(np.zeros((8, 8, 3)))
     with pytest.raises(BadImageError, match="no such file"):
         encoder.encode("missing.jpg")
+    with pytest.raises(PocketlensError, match="not int"):
+        encoder.encode(3)  # type: ignore[arg-type]
+
+
+def test_pictures_of_pillow_are_turned_and_laid_on_white_as_files_are(bundle: Path) -> None:
+    encoder = QueryEncoder(bundle)
+    goldens = sorted((bundle / "golden").glob("*.*g"))
+    assert {"turned.jpg", "transparent.png"} <= {file.name for file in goldens}
+    for file in goldens:
+        with Image.open(file) as opened:
+            cosine = encoder.encode(file) @ encoder.encode(opened)
+        # Of large JPEGs fewer pixels are decoded from the file.
+        assert cosine > 0.999, file.name
 
 
 def test_what_is_no_encoder_is_refused(bundle: Path, tmp_path: Path) -> None:
