@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.atomic import sync
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 from server_index.items import Item, encode_metadata
 from server_index.record_schema import APPLICATION, LIVING, SCHEMA, connect, connect_to_read
 from server_index.segment import SegmentFacts
@@ -367,9 +367,9 @@ class Record:
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise PocketlensError(f"{self.file}: another process is writing it") from None
-            raise PocketlensError(f"{self.file}: cannot be used ({error})") from None
+            raise PocketlensError(f"{self.file}: cannot be used ({first_line(error)})") from None
         except sqlite3.DatabaseError as error:
-            raise PocketlensError(f"{self.file}: damaged ({error})") from None
+            raise PocketlensError(f"{self.file}: damaged ({first_line(error)})") from None
 
 
 def _parts(values: Sequence[T], size: int = VALUES_A_QUERY) -> Iterator[Sequence[T]]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from encoder.array_files import naming, write_array, write_header
 from encoder.atomic import sync
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 from server_index import faiss_index
 from server_index.faiss_index import Kind, Rows, SearchEffort, Vectors
 
@@ -117,7 +117,14 @@ class SegmentWriter:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def finish(self, space: str, encoders: Sequence[str]) -> SegmentFacts:
-        """Flush what was written to disk, and put it in its place."""
+        """Flush what was written to disk and put it in its place, or remove it."""
+        try:
+            return self._finish(space, encoders)
+        except BaseException:
+            self.give_up()
+            raise
+
+    def _finish(self, space: str, encoders: Sequence[str]) -> SegmentFacts:
         if len(self._ids) != len(self._keys):
             raise ValueError(f"{len(self._ids)} rows came of the {len(self._keys)} announced")
         if self._vectors:
@@ -249,7 +256,7 @@ def _load(file: Path) -> NDArray[Any]:
         # Plain arrays over the map: numpy's own class for maps costs time at each slice.
         return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError) as error:
-        raise PocketlensError(f"{file}: damaged ({error})") from None
+        raise PocketlensError(f"{file}: damaged ({first_line(error)})") from None
 
 
 def _check_ends(file: Path, known: FileFacts) -> None:

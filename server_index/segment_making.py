@@ -22,6 +22,13 @@ def write_segment(
     folder: Path, layer: Layer, number: int, source: Chunks, count: int, encoders: Sequence[str]
 ) -> SegmentFacts:
     """Write a segment of so many rows; it counts once it is recorded."""
+    return fill_segment(folder, layer, number, source, count).finish(layer.space.id, encoders)
+
+
+def fill_segment(
+    folder: Path, layer: Layer, number: int, source: Chunks, count: int
+) -> SegmentWriter:
+    """Add so many rows to a segment that is still to be finished."""
     empty = (
         faiss_index.read(layer.kind, folder / layer.quantiser, mapped=False)
         if layer.quantiser
@@ -31,10 +38,10 @@ def write_segment(
     try:
         for keys, ids, vectors in source:
             writer.add(keys, ids, vectors)
-        return writer.finish(layer.space.id, encoders)
     except BaseException:
         writer.give_up()
         raise
+    return writer
 
 
 def train_layer(folder: Path, layer: Layer, number: int, draw: Callable[[], Vectors]) -> Layer:

@@ -34,7 +34,14 @@ from server_index.segment import (
     read_keys,
     rows_of,
 )
-from server_index.segment_making import QUANTISERS, chunk, divide, train_layer, write_segment
+from server_index.segment_making import (
+    QUANTISERS,
+    chunk,
+    divide,
+    fill_segment,
+    train_layer,
+    write_segment,
+)
 from server_index.snapshot import Part
 from server_index.state import Layer, State
 from server_index.stored import (
@@ -154,23 +161,21 @@ class IndexWriter:
     def add_segment(self, vectors: Vectors, items: Sequence[Item], encoder: str) -> None:
         """Add many vectors at once, as a segment of their own; otherwise as `add`."""
         check_vectors(vectors, self.state.dim)
-        if not len(vectors) == len(items) > 0:
-            return check_items(items, len(vectors))
+        check_items(items, len(vectors))
+        if not items:
+            return
         with self.turn, ThreadPoolExecutor(1) as beside:
             first, number = self.state.next_key, self.state.next_segment
             keys = np.arange(first, first + len(items))
             source = chunk(keys, [item.id for item in items], vectors)
-            place = self.folder, self.state.own, number
-            # FAISS, the disk and the digests leave this thread free to check and record the items.
-            writing = beside.submit(write_segment, *place, source, len(items), [encoder])
-            try:
-                check_items(items, len(vectors))
-                with self._commit(items, encoder, replace=False):
-                    segment = writing.result()
-                    self.record.put_segment(segment)
-                    self.set_state(next_segment=segment.number + 1)
-            finally:
-                writing.cancel()
+            # FAISS keeps every core busy, and waits for its slowest thread: nothing beside it.
+            filled = fill_segment(self.folder, self.state.own, number, source, len(items))
+            # The disk and the digests leave this thread free to record the items.
+            writing = beside.submit(filled.finish, self.state.space.id, [encoder])
+            with self._commit(items, encoder, replace=False):
+                segment = writing.result()
+                self.record.put_segment(segment)
+                self.set_state(next_segment=segment.number + 1)
 
     def set_aside(self, reasons: Sequence[str]) -> None:
         """Record which images could not be used, and why."""
