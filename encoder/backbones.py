@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 
 Triple = tuple[float, float, float]
 DEFAULT_TRUNK = "tf_efficientnet_lite0"
@@ -93,7 +93,9 @@ def _build_one(name: str) -> nn.Module:
     try:
         trunk: nn.Module = timm.create_model(model, num_classes=0, global_pool="", **options)
     except Exception as error:  # timm raises many kinds
-        raise PocketlensError(f"trunk {name!r}: timm cannot build it ({error})") from None
+        raise PocketlensError(
+            f"trunk {name!r}: timm cannot build it ({first_line(error)})"
+        ) from None
     reason = "does not end in a feature map at any size; take a convolutional one"
     _check_feature_map(trunk, name, reason)
     return trunk
@@ -194,7 +196,7 @@ def load_weights_file(trunk: nn.Module, file: Path) -> None:
     try:
         state = load_file(str(file))
     except (OSError, SafetensorError) as error:
-        raise PocketlensError(f"{file}: not a safetensors file ({error})") from None
+        raise PocketlensError(f"{file}: not a safetensors file ({first_line(error)})") from None
     own = trunk.state_dict()
     kept = {name: value for name, value in state.items() if name in own}
     missing = [name for name in own if name not in kept and "num_batches" not in name]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from encoder.atomic import write_json
 from encoder.digests import digest_encoder, digest_tensors
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 from encoder.json_files import read_format
 from encoder.model import Architecture, EmbeddingModel
 from encoder.preprocess import Preprocess
@@ -175,7 +175,7 @@ def _load_tensors(model: EmbeddingModel, file: Path) -> None:
     try:
         state = load_file(str(file))
     except (OSError, SafetensorError) as error:
-        raise PocketlensError(f"{file}: missing or damaged ({error})") from None
+        raise PocketlensError(f"{file}: missing or damaged ({first_line(error)})") from None
     expected = _tensors(model)
     wrong = [
         name

@@ -32,6 +32,7 @@ from encoder.training_options import (
     divide_known,
     read_split,
     report_checkpoint,
+    report_division,
 )
 
 
@@ -119,6 +120,7 @@ def train_compatible(
         train_forward(free, before, table, mapping, output, overwrite=overwrite)
     else:
         table = divide(data, split)
+        report_division(table)
         chosen = teacher(seed=seed)
         if forward:
             companion = follow_forward(before, table, mapping)

@@ -13,6 +13,9 @@ class BadImageError(PocketlensError):
 
 def first_line(error: Exception) -> str:
     """Return what another library's error says, short enough for one line."""
+    if isinstance(error, OSError) and error.strerror:
+        # Without the number and the file's name, which the message begins with.
+        return error.strerror
     return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
 
 

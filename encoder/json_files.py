@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise PocketlensError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise PocketlensError(f"{path}: not readable as JSON ({error})") from None
+        raise PocketlensError(f"{path}: not readable as JSON ({first_line(error)})") from None
     if not isinstance(value, dict):
         raise PocketlensError(f"{path}: expected a JSON object")
     return value

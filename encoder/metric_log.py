@@ -62,9 +62,14 @@ class MetricLog:
             self._watcher.close()
 
 
-def read_best(file: Path, figure: str) -> dict[str, float] | None:
-    """Return the line whose figure is highest, the first of several; None where none has it."""
+def read_last(file: Path, figure: str) -> dict[str, float] | None:
+    """Return the last line that has the figure; None where none has it."""
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return max(
-        (line for line in lines if figure in line), key=lambda line: line[figure], default=None
-    )
+    return next((line for line in reversed(lines) if figure in line), None)
+
+
+def read_best(file: Path, figure: str) -> dict[str, float] | None:
+    """Return the line whose figure is highest, the last of several; None where none has it."""
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    found = [line for line in reversed(lines) if figure in line]
+    return max(found, key=lambda line: line[figure], default=None)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 
 
 def read_recipe(file: Path, command: str, options: Collection[str]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def read_recipe(file: Path, command: str, options: Collection[str]) -> dict[str,
     try:
         tables = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PocketlensError(f"{file}: not a readable recipe ({error})") from None
+        raise PocketlensError(f"{file}: not a readable recipe ({first_line(error)})") from None
     given = tables.get(command)
     if not isinstance(given, dict):
         raise PocketlensError(f"{file}: a recipe for {command} has a table [{command}]")

@@ -21,7 +21,7 @@ from encoder.checkpoint import CONFIG, Checkpoint, digest_model, load_checkpoint
 from encoder.datasets.table import ImageTable
 from encoder.digests import digest_tensors
 from encoder.embed import Quarantined, Vectors, embed_all
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 from encoder.inference import prepare_inference
 from encoder.model import EmbeddingModel
 from encoder.progress import track
@@ -148,7 +148,8 @@ def follow_rotation(
         rotation: NDArray[np.float32] = load_file(file)["rotation"]
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise PocketlensError(
-            f"{file}: missing or damaged ({error}); give the checkpoint that was turned first"
+            f"{file}: missing or damaged ({first_line(error)}); give the checkpoint that was "
+            "turned first"
         ) from None
     if _mint(first.model, checkpoint.space.id, rotation) != space:
         raise PocketlensError(f"{file}: not the rotation that made the space {space.id}")

@@ -28,6 +28,7 @@ from encoder.training_options import (
     divide_known,
     report_checkpoint,
 )
+from encoder.wording import counted
 
 if TYPE_CHECKING:
     from encoder.views import ViewRecipe
@@ -81,7 +82,8 @@ def make_views(
     )
     report_set_aside(entry.reason for entry in quarantined)
     size = sum(layout.sizes(layout.images).values())
-    print(f"{output}: {layout.views} views of each of {layout.images} images, {size / 1e6:.0f} MB")
+    each, images = counted(layout.views, "view"), counted(layout.images, "image")
+    print(f"{output}: {each} of each of {images}, {size / 1e6:.0f} MB")
 
 
 def distill(

@@ -53,6 +53,9 @@ from encoder.training_state import StateFolder, identify, is_begun, open_state
 from encoder.view_cutter import ViewCutter, divide_views
 from encoder.views import ViewRecipe, sample_views
 
+# Validation classes below which the last weights are kept.
+FEWEST_CLASSES = 5
+
 
 @dataclasses.dataclass(frozen=True)
 class TeacherRecipe:
@@ -146,9 +149,10 @@ def train_teacher(
     """Train on the table's training split and write a checkpoint folder.
 
     Validation classes, where there are any, are measured after each epoch and never trained on; the
-    weights that were best there are kept. `split`, the rule that divided the table, is kept with
-    the checkpoint, so that whoever uses it later divides alike; where `table` is a fold, `data`
-    describes the table that it was made of, divided by that rule. A `companion` adds to the loss.
+    weights that were best there are kept, where the classes are enough (`may_choose`). `split`, the
+    rule that divided the table, is kept with the checkpoint, so that whoever uses it later divides
+    alike; where `table` is a fold, `data` describes the table that it was made of, divided by that
+    rule. A `companion` adds to the loss.
     With `resume` a training of this output that was stopped goes on, to the same weights as if it
     had not been.
     Returns the checkpoint and the images that could not be read.
@@ -185,13 +189,14 @@ def train_teacher(
         begun = companion.begin(chosen, dim) if companion else Begun()
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         judge = functools.partial(_validate, preprocess, recipe, table.split("val"))
+        judging = _Judging(judge, may_choose(table, settings.patience))
         files = [chosen.images.files[position] for position in chosen.positions]
         means = None
         if recipe.start == "features" and not is_begun(state):
             means = start_projection(
                 model, recipe.architecture, preprocess, files, chosen.targets, begun.aim
             )
-        _optimise(model, chosen, preprocess, recipe, judge, state, begun.term, means, tensorboard)
+        _optimise(model, chosen, preprocess, recipe, judging, state, begun.term, means, tensorboard)
         model = model.cpu().eval()
         architecture = recipe.architecture
         if recipe.centred:
@@ -221,6 +226,14 @@ def select_training(table: ImageTable) -> ImageTable:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Judging:
+    """Hold how the network is measured as it learns, and whether that chooses its weights."""
+
+    judge: Callable[[nn.Module], dict[str, float]]
+    choose: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class _Shown:
     """Hold what a batch shows: uint8 `[n, h, w, 3]`, and the classes."""
 
@@ -234,7 +247,7 @@ def _optimise(
     chosen: ClassedImages,
     preprocess: Preprocess,
     recipe: TeacherRecipe,
-    judge: Callable[[nn.Module], dict[str, float]],
+    judging: _Judging,
     state: StateFolder,
     term: Term | None,
     means: Tensor | None,
@@ -292,10 +305,11 @@ def _optimise(
             count,
             show,
             compute_loss,
-            judge,
+            judging.judge,
             ahead=count_ahead(model, device),
             beside=loss,
             tensorboard=tensorboard,
+            choose=judging.choose,
         )
         run_training(training, settings, recipe.seed, state)
 
@@ -303,6 +317,15 @@ def _optimise(
 def head_of(model: EmbeddingModel) -> nn.Module:
     """Return the layers behind the trunk that have weights."""
     return nn.ModuleList([model.projection, *([model.pool] if model.pool else [])])
+
+
+def may_choose(table: ImageTable, patience: int) -> bool:
+    """Return whether the validation classes are enough to say which weights are best.
+
+    Of a few classes almost any space tells one from the other: what is better there is chance. Who
+    asks for patience has judged that they are enough.
+    """
+    return patience > 0 or len(table.split("val").class_names()) >= FEWEST_CLASSES
 
 
 def has_pair(labels: NDArray[np.int64]) -> bool:

@@ -33,6 +33,7 @@ from encoder.training_options import (
     divide,
     read_split,
     report_checkpoint,
+    report_division,
 )
 
 
@@ -81,10 +82,12 @@ def train_teacher(
     check_outputs(output, *inputs, overwrite=overwrite, marker=marker)
     check_tensorboard(tensorboard, output)
     table = divide(data, split)
+    if not folds:
+        report_division(table)
     from encoder.checkpoint import METRICS
     from encoder.guide import load_guide
-    from encoder.metric_log import read_best
-    from encoder.teacher import select_training
+    from encoder.metric_log import read_best, read_last
+    from encoder.teacher import may_choose, select_training
     from encoder.teacher import train_teacher as run
     from encoder.training import JUDGED_BY
 
@@ -120,11 +123,12 @@ def train_teacher(
         tensorboard=tensorboard,
     )
     report_checkpoint(output, checkpoint, quarantined)
-    best = read_best(output / METRICS, JUDGED_BY)
-    if best:
+    choose = may_choose(table, chosen.optimisation.patience)
+    kept = (read_best if choose else read_last)(output / METRICS, JUDGED_BY)
+    if kept:
         print(
-            f"validation classes after step {best['step']}, whose weights are kept: "
-            f"R@1 {best['val_r1']:.1f}, MAP@R {best[JUDGED_BY]:.1f}"
+            f"validation classes after step {kept['step']}, whose weights are kept: "
+            f"R@1 {kept['val_r1']:.1f}, MAP@R {kept[JUDGED_BY]:.1f}"
         )
 
 
@@ -213,6 +217,7 @@ def train_master(
     inputs = (data, recipe, weights, test_classes)
     check_outputs(output, *inputs, overwrite=overwrite, marker="master.json")
     table = divide(data, split)
+    report_division(table)
     from encoder.evaluation.console import print_rows
     from encoder.losses.supervised import LossRecipe
     from encoder.master import MasterRecipe

@@ -61,7 +61,8 @@ class Training(Generic[Shown]):
     number of a batch and its source of random numbers, starts to prepare what the batch shows and
     returns what waits for it; that is done for `ahead` batches beforehand. `compute_loss` is given
     the number and what is shown; `judge` the model in eval mode, after each pass of
-    `steps_per_pass` steps. `tensorboard` is a folder to show the figures in.
+    `steps_per_pass` steps, and `choose` says whether the weights it finds best are kept in place of
+    the last ones. `tensorboard` is a folder to show the figures in.
     """
 
     title: str
@@ -76,6 +77,7 @@ class Training(Generic[Shown]):
     beside: nn.Module | None = None
     ahead: int = 0
     tensorboard: Path | None = None
+    choose: bool = True
 
 
 def check_seed(seed: int) -> None:
@@ -122,7 +124,7 @@ def run_training(
 ) -> None:
     """Train, from the start or from where the state in `folder` was left.
 
-    The model ends with the weights of the best judgement, where it was judged, or else with the
+    The model ends with the weights of the best judgement, where that may choose, or else with the
     last, or their moving average.
 
     Raises:
@@ -234,11 +236,12 @@ class _Run(Generic[Shown]):
         if not figures:
             return
         self.log.write(step, **figures)
-        if figures[JUDGED_BY] > self.progress.best:
-            self.progress.best, self.progress.worse = figures[JUDGED_BY], 0
+        better = figures[JUDGED_BY] > self.progress.best
+        self.progress.worse = 0 if better else self.progress.worse + 1
+        # Of weights that are judged alike, those that have learnt longer.
+        if self.training.choose and figures[JUDGED_BY] >= self.progress.best:
             self.best = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-        else:
-            self.progress.worse += 1
+        self.progress.best = max(self.progress.best, figures[JUDGED_BY])
 
     def _is_enough(self) -> bool:
         return 0 < self.settings.patience <= self.progress.worse

@@ -7,6 +7,7 @@ import typer
 
 from encoder.errors import PocketlensError, require_extra
 from encoder.progress import report_set_aside
+from encoder.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,6 +78,16 @@ def divide(data: Path, split: "SplitRule") -> "ImageTable":
     table = read_table(data)
     check_test_names(table, split)
     return split_classes(table, split)
+
+
+def report_division(table: "ImageTable") -> None:
+    """Say which classes train, validate and test."""
+    told = []
+    for name, shown in (("train", "training"), ("val", "validation"), ("test", "test")):
+        part = table.split(name)  # type: ignore[arg-type]
+        classes, images = counted(len(part.class_names()), "class"), counted(len(part), "image")
+        told.append(f"{shown}: {f'{images} of {classes}' if len(part) else 'none'}")
+    print("; ".join(told))
 
 
 def divide_known(data: Path, teacher: "Checkpoint") -> "ImageTable":

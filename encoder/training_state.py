@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from encoder.atomic import new_file, write_json
 from encoder.checkpoint import library_versions
 from encoder.digests import digest_json
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 from encoder.json_files import read_json
 from encoder.optimisation import Optimisers
 
@@ -166,7 +166,7 @@ def save_state(folder: StateFolder, progress: Progress, tensors: dict[str, Tenso
     except SafetensorError as error:
         kept = "; the state before is kept: --resume goes on from it"
         raise PocketlensError(
-            f"{folder.path}: the training's state cannot be written ({error})"
+            f"{folder.path}: the training's state cannot be written ({first_line(error)})"
             + (kept if (folder.path / _STATE).exists() else "")
         ) from None
     # JSON has no infinity.
@@ -193,7 +193,8 @@ def load_state(folder: StateFolder) -> tuple[Progress, dict[str, Tensor]] | None
         return Progress(**{name: found[name] for name in names if name in found}), tensors
     except (KeyError, TypeError, OSError, SafetensorError) as error:
         raise PocketlensError(
-            f"{folder.path}: the stopped training is damaged ({error}); begin anew with --overwrite"
+            f"{folder.path}: the stopped training is damaged ({first_line(error)}); begin anew "
+            "with --overwrite"
         ) from None
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from encoder.checkpoint import Checkpoint
 from encoder.datasets.table import ImageTable
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 from encoder.json_files import read_format
 from encoder.memory import count_cores
 from encoder.views import VIEW, ViewRecipe, Views
@@ -181,7 +181,7 @@ def open_store(folder: Path) -> ViewStore:
             np.memmap(folder / WHOLE, _HALF, "r", shape=(images, width)),
         )
     except (OSError, ValueError, OverflowError) as error:
-        raise PocketlensError(f"{folder}: missing or damaged ({error})") from None
+        raise PocketlensError(f"{folder}: missing or damaged ({first_line(error)})") from None
     if hashlib.sha256(data).hexdigest() != manifest.positions:
         raise PocketlensError(f"{file}: not the file that {MANIFEST} names; make the views anew")
     return ViewStore(folder, manifest, *mapped, unpack_positions(data))

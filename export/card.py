@@ -43,6 +43,20 @@ class Listed:
             raise PocketlensError(f"{path}: its bytes are not those that were exported")
 
 
+def require_bundle(folder: Path) -> None:
+    """Refuse what is no bundle folder.
+
+    Raises:
+        PocketlensError: saying what it is instead.
+    """
+    if folder.is_file():
+        raise PocketlensError(f"{folder}: a file; give the folder of the bundle")
+    if not folder.exists():
+        raise PocketlensError(f"{folder}: no such folder")
+    if not (folder / CARD).exists():
+        raise PocketlensError(f"{folder}: not a bundle (no {CARD}); `export` makes one")
+
+
 @dataclasses.dataclass(frozen=True)
 class Card:
     """Hold what `card.json` says; `encoders` and `golden` as in `docs/formats.md`."""
@@ -57,6 +71,7 @@ class Card:
         Raises:
             PocketlensError: when it is missing, damaged, or of another format.
         """
+        require_bundle(folder)
         value = read_format(folder / CARD, FORMAT)
         encoders = value.get("encoders")
         if not isinstance(encoders, list) or not encoders:

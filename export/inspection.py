@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from encoder.wording import counted
 from export.card import Card
 from export.runtime import QueryEncoder
 
@@ -15,7 +16,8 @@ def describe_bundle(folder: Path) -> str:
     card = Card.read(folder)
     space = card.value.get("space", {})
     lines = [
-        f"{folder}: {len(card.encoders)} encoders of space {space.get('id')}, {space.get('dim')}-d"
+        f"{folder}: {counted(len(card.encoders), 'encoder')} of space {space.get('id')}, "
+        f"{space.get('dim')}-d"
     ]
     width = max(len(str(entry["file"])) for entry in card.encoders)
     for entry in card.encoders:

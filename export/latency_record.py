@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 from encoder.json_files import read_format
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class LatencyRun:
             if not sound or not all(number >= 0 for number in numbers):
                 raise ValueError("a field is not what it should be")
         except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise PocketlensError(f"{where}: not a latency record ({error})") from None
+            raise PocketlensError(f"{where}: not a latency record ({first_line(error)})") from None
         return run
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 from export.card import CARD, ORT, Card
 from export.runtime import QueryEncoder
 
@@ -91,7 +91,7 @@ def _check_vectors(card: Card, *, exact: bool) -> Iterator[Verified]:
             expected = np.load(place, allow_pickle=False)
             least = float(entry["min_cosine"])
         except (KeyError, TypeError, ValueError) as error:
-            raise PocketlensError(f"{place}: damaged ({error})") from None
+            raise PocketlensError(f"{place}: damaged ({first_line(error)})") from None
         encoder = QueryEncoder(card.folder / file, exact=exact)
         golden = _Golden(place, expected, least, pictures)
         yield _compare(encoder, golden)

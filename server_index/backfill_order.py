@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 from encoder.perceptron import Perceptron
 from server_index.faiss_index import Rows, Vectors
 
@@ -87,7 +87,9 @@ def read_counts(file: Path) -> dict[str, float]:
                     raise PocketlensError(f"{file}:{number}: count {row['count']!r} is no count")
                 counts[row["id"]] = counts.get(row["id"], 0.0) + count
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise PocketlensError(f"{file}: not a readable table of counts ({error})") from None
+        raise PocketlensError(
+            f"{file}: not a readable table of counts ({first_line(error)})"
+        ) from None
     return counts
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 
 
 class SearchClient:
@@ -102,7 +102,7 @@ class SearchClient:
             status, data = self._send(method, self._root + path, body)
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            raise PocketlensError(f"{self._address}: not reached ({error})") from None
+            raise PocketlensError(f"{self._address}: not reached ({first_line(error)})") from None
         try:
             answer = json.loads(data)
         except ValueError:

@@ -7,6 +7,7 @@ import typer
 
 from encoder.errors import PocketlensError, require_extra
 from encoder.options import Overwrite
+from encoder.wording import counted
 from server_index.backfill_commands import backfill
 from server_index.index_commands import app as index_app
 from server_index.index_options import (
@@ -89,7 +90,8 @@ def build_index(
     report_set_aside(filled.set_aside)
     if filled.present:
         print(f"{filled.present} of them were encoded by a run that was stopped")
-    print(f"{output}: {filled.items} images in space {opened.space.id}, encoder {opened.encoder}")
+    images = counted(filled.items, "image")
+    print(f"{output}: {images} in space {opened.space.id}, encoder {opened.encoder}")
 
 
 @app.command()

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from encoder.errors import PocketlensError, require_extra
+from encoder.errors import PocketlensError, first_line, require_extra
 from encoder.options import Overwrite
+from encoder.wording import counted
 from server_index.backfill_commands import accept, refuse
 from server_index.index_options import (
     KindOption,
@@ -101,7 +102,7 @@ def compact(
             arrange_and_tell(writer, targets, wanted, asked)
         else:
             writer.compact()
-        print(f"{index}: {len(writer)} items, {writer.state.kind.spec}")
+        print(f"{index}: {counted(len(writer), 'item')}, {writer.state.kind.spec}")
 
 
 @app.command("export")
@@ -119,7 +120,7 @@ def export_vectors(
     write = check_export(output, overwrite=overwrite)
     with Index(index) as opened, track("exporting", len(opened)) as advance:
         write(opened, output, advance)
-        print(f"{output}: {len(opened)} vectors of {opened.state.dim} dimensions")
+        print(f"{output}: {counted(len(opened), 'vector')} of {opened.state.dim} dimensions")
 
 
 @app.command("import")
@@ -169,7 +170,7 @@ def merge(
         for source in sources:
             with Index(source) as opened, track(f"merging {source}", len(opened)) as advance:
                 merge_index(writer, opened, replace=replace, advance=advance)
-        print(f"{index}: {len(writer)} items")
+        print(f"{index}: {counted(len(writer), 'item')}")
 
 
 @app.command()
@@ -191,7 +192,9 @@ def delete(
         try:
             text = sys.stdin.read() if str(listed) == "-" else listed.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise PocketlensError(f"{listed}: not a readable list of ids ({error})") from None
+            raise PocketlensError(
+                f"{listed}: not a readable list of ids ({first_line(error)})"
+            ) from None
         names += [line for line in text.splitlines() if line]
     if not names:
         raise PocketlensError("name the ids to delete, or a file of them with --from")

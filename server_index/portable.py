@@ -136,7 +136,7 @@ def read_parquet_space(file: Path) -> tuple[EmbeddingSpace | None, int | None]:
         known = EmbeddingSpace.from_json(json.loads(space), str(file)) if space else None
         return known, int(dim) if dim else None
     except ValueError as error:
-        raise PocketlensError(f"{file}: not an embedding space ({error})") from None
+        raise PocketlensError(f"{file}: not an embedding space ({first_line(error)})") from None
 
 
 def count_parquet(file: Path) -> int:

@@ -10,7 +10,8 @@ from pathlib import Path
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
+from encoder.wording import counted
 from export.card import Card
 from export.web_runtime import list_runtime_files
 from server_index.index import Index
@@ -39,7 +40,7 @@ def read_token(file: Path | None) -> str:
     try:
         token = file.read_text("utf-8").strip() if file else os.environ.get(TOKEN_VARIABLE, "")
     except (OSError, UnicodeDecodeError) as error:
-        raise PocketlensError(f"{file}: not a readable token ({error})") from None
+        raise PocketlensError(f"{file}: not a readable token ({first_line(error)})") from None
     if (file or token) and len(token) < _SHORTEST_TOKEN:
         raise PocketlensError(
             f"{file or TOKEN_VARIABLE}: a token must have {_SHORTEST_TOKEN} characters or more"
@@ -73,7 +74,7 @@ def serve_index(settings: ServiceSettings, host: str, port: int, workers: int = 
             list_runtime_files()
             read_bundle_files(settings.bundle)
             index.require_space(Card.read(settings.bundle).space)
-        print(f"{settings.folder}: {len(index)} items in space {index.space.id}")
+        print(f"{settings.folder}: {counted(len(index), 'item')} in space {index.space.id}")
     listening = _listen(host, port)
     if host in _LOOPBACK:
         settings = dataclasses.replace(settings, hosts=(*_LOOPBACK, *settings.hosts))
@@ -116,5 +117,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
     except (OSError, OverflowError) as error:
-        raise PocketlensError(f"--host {host} --port {port}: cannot be used ({error})") from None
+        raise PocketlensError(
+            f"--host {host} --port {port}: cannot be used ({first_line(error)})"
+        ) from None
     return listening

@@ -127,7 +127,9 @@ def _read_list_file(file: Path) -> Iterator[Entry]:
         with file.open(encoding="utf-8") as lines:
             yield from _read_list(lines, file.parent)
     except (OSError, UnicodeDecodeError) as error:
-        raise PocketlensError(f"{file}: not a readable list of paths ({error})") from None
+        raise PocketlensError(
+            f"{file}: not a readable list of paths ({first_line(error)})"
+        ) from None
 
 
 def _read_list(lines: Iterable[str], root: Path) -> Iterator[Entry]:
@@ -152,7 +154,7 @@ def _read_header(file: Path) -> list[str]:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             names = next(csv.reader(lines), [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PocketlensError(f"{file}: not a UTF-8 CSV file ({error})") from None
+        raise PocketlensError(f"{file}: not a UTF-8 CSV file ({first_line(error)})") from None
     if "path" not in names or len(set(names)) < len(names):
         raise PocketlensError(
             f"{file}: the header must name path, and each column once; "
@@ -174,7 +176,7 @@ def _read_cells(file: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
     except OSError as error:
         raise PocketlensError(f"{file}: not readable ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise PocketlensError(f"{file}: not a UTF-8 CSV file ({error})") from None
+        raise PocketlensError(f"{file}: not a UTF-8 CSV file ({first_line(error)})") from None
 
 
 def _find_kinds(file: Path, names: Sequence[str]) -> dict[str, type]:
@@ -309,7 +311,7 @@ def _read_beside(
             return {"text": text.strip()}
         value = json.loads(text)
     except (UnicodeDecodeError, ValueError) as error:
-        raise PocketlensError(f"{shard}: {member.name} is damaged ({error})") from None
+        raise PocketlensError(f"{shard}: {member.name} is damaged ({first_line(error)})") from None
     if not isinstance(value, dict):
         raise PocketlensError(f"{shard}: {member.name} is not a JSON object")
     return {key: _plain(shard, key, each) for key, each in value.items()}

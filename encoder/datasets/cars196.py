@@ -6,7 +6,7 @@ from typing import Any
 
 from encoder.datasets.official import Archive, OfficialSet, Part, box_between, how_to_get
 from encoder.datasets.table import Row
-from encoder.errors import PocketlensError, require_extra
+from encoder.errors import PocketlensError, first_line, require_extra
 
 _NAME = "cars196"
 _ALL = "cars_annos.mat"
@@ -43,7 +43,9 @@ def _load(file: Path) -> Mapping[str, Any]:
     try:
         found: Mapping[str, Any] = loadmat(str(file), simplify_cells=True)
     except Exception as error:  # SciPy's reader raises many kinds on damaged files
-        raise PocketlensError(f"{file}: not readable as a MATLAB file ({error})") from None
+        raise PocketlensError(
+            f"{file}: not readable as a MATLAB file ({first_line(error)})"
+        ) from None
     return found
 
 
@@ -76,7 +78,8 @@ def _rows(
             )
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise PocketlensError(
-                f"{file}: annotation {number} is not complete ({error}); {how_to_get(_NAME)}"
+                f"{file}: annotation {number} is not complete ({first_line(error)}); "
+                f"{how_to_get(_NAME)}"
             ) from None
         rows.append(row)
     return tuple(rows)

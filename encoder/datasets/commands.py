@@ -7,6 +7,7 @@ import typer
 
 from encoder.errors import PocketlensError
 from encoder.options import Overwrite, TestShare
+from encoder.wording import counted
 
 app = typer.Typer(
     name="data",
@@ -47,9 +48,9 @@ def check(
     if faults or differences or not len(table):
         counts = f"; not the published counts: {differences}" if differences else ""
         raise PocketlensError(
-            f"{source}: {len(faults):,} faults in {rows:,} of {len(table):,} rows{counts}"
+            f"{source}: {counted(len(faults), 'fault')} in {rows:,} of {len(table):,} rows{counts}"
         )
-    print(f"{source}: {len(table):,} rows, no faults")
+    print(f"{source}: {counted(len(table), 'row')}, no faults")
 
 
 @app.command()

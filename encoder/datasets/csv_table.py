@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from encoder.atomic import write_bytes
 from encoder.datasets.table import Box, ImageTable, Role, Row, Split, check_table
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 
 COLUMNS = ("path", "label", "split", "role", "x", "y", "w", "h")
 
@@ -36,7 +36,7 @@ def list_csv(file: Path) -> ImageTable:
     except OSError as error:
         raise PocketlensError(f"{file}: not readable ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise PocketlensError(f"{file}: not a UTF-8 CSV file ({error})") from None
+        raise PocketlensError(f"{file}: not a UTF-8 CSV file ({first_line(error)})") from None
     return ImageTable(file.parent, rows)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from encoder.datasets.table import Box, ImageTable, Role, Row, Split, check_table
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 
 _Value = TypeVar("_Value")
 
@@ -110,7 +110,9 @@ def read_columns(file: Path, columns: int, *, name: str, header: int = 0) -> lis
     except FileNotFoundError:
         raise PocketlensError(f"{file}: no such file; {how_to_get(name)}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise PocketlensError(f"{file}: not readable ({error}); {how_to_get(name)}") from None
+        raise PocketlensError(
+            f"{file}: not readable ({first_line(error)}); {how_to_get(name)}"
+        ) from None
     rows = []
     for number, line in enumerate(lines[header:], header + 1):
         cells = line.split()

@@ -9,7 +9,7 @@ import numpy as np
 
 from encoder.datasets.sources import read_source, without_boxes
 from encoder.datasets.table import ImageTable, Split
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,9 @@ def rule_from_json(value: Mapping[str, Any]) -> SplitRule:
     try:
         return SplitRule(**{**value, "test_names": tuple(value["test_names"])})
     except (KeyError, TypeError) as error:
-        raise PocketlensError(f"the split kept with the checkpoint is damaged ({error})") from None
+        raise PocketlensError(
+            f"the split kept with the checkpoint is damaged ({first_line(error)})"
+        ) from None
 
 
 def known_split(provenance: Mapping[str, Any]) -> SplitRule:
@@ -63,7 +65,9 @@ def read_class_list(file: Path) -> tuple[str, ...]:
     try:
         names = tuple(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
-        raise PocketlensError(f"{file}: not a readable list of classes ({error})") from None
+        raise PocketlensError(
+            f"{file}: not a readable list of classes ({first_line(error)})"
+        ) from None
     if not names:
         raise PocketlensError(f"{file}: names no class")
     return names

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from encoder.digests import canonical_json
 from encoder.errors import PocketlensError
 from encoder.images import BoxedFile, Source
+from encoder.wording import counted
 
 Split = Literal["", "train", "val", "test"]
 Role = Literal["", "query", "database"]
@@ -180,8 +181,8 @@ def check_trainable(table: ImageTable, *, where: str) -> None:
     names, counts = np.unique([row.label for row in table.rows if row.label], return_counts=True)
     if len(names) < 2:
         raise PocketlensError(
-            f"{where}: {len(names)} class to train on, once test and validation classes are out; "
-            "put each class in a folder of its own, at least two classes to train on"
+            f"{where}: {counted(len(names), 'class')} to train on, once test and validation "
+            "classes are out; put each class in a folder of its own, at least two to train on"
         )
     single = names[counts < 2]
     if len(single):

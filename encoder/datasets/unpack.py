@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from encoder.errors import PocketlensError
+from encoder.errors import PocketlensError, first_line
 
 
 def unpack(archive: Path, folder: Path, gives: str) -> None:
@@ -42,13 +42,15 @@ def _extract(archive: Path, scratch: Path) -> None:
             with tarfile.open(archive) as data:
                 data.extractall(scratch, filter="data")
     except tarfile.FilterError as error:
-        raise PocketlensError(f"{archive}: not unpacked, as it is not safe ({error})") from None
+        raise PocketlensError(
+            f"{archive}: not unpacked, as it is not safe ({first_line(error)})"
+        ) from None
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise PocketlensError(
-            f"{archive}: damaged archive ({error}); delete it, get it anew"
+            f"{archive}: damaged archive ({first_line(error)}); delete it, get it anew"
         ) from None
     except RuntimeError as error:  # an encrypted zip
-        raise PocketlensError(f"{archive}: unpack it by hand ({error})") from None
+        raise PocketlensError(f"{archive}: unpack it by hand ({first_line(error)})") from None
 
 
 def _refuse_outside(archive: Path, member: zipfile.ZipInfo) -> None:

@@ -17,7 +17,7 @@ from encoder.checkpoint import CONFIG, WEIGHTS, Checkpoint, load_checkpoint
 from encoder.compared_views import compare_views
 from encoder.datasets.folder import read_folder
 from encoder.datasets.splits import SplitRule, split_classes
-from encoder.datasets.table import ImageTable
+from encoder.datasets.table import ImageTable, Row
 from encoder.errors import PocketlensError
 from encoder.evaluate import evaluate_checkpoints
 from encoder.inference import prepare_inference
@@ -29,7 +29,7 @@ from encoder.student import (
     distil_student,
     measure_alignment,
 )
-from encoder.teacher import TeacherRecipe, start_model, train_teacher
+from encoder.teacher import TeacherRecipe, may_choose, start_model, train_teacher
 from encoder.unlabelled_images import training_images
 from encoder.views import ViewRecipe
 
@@ -412,3 +412,13 @@ def test_bfloat16_stays_near_fp32(teacher: Checkpoint) -> None:
         batch = (torch.from_numpy(images).float() - 127) / 128
         plain = teacher.model(batch.permute(0, 3, 1, 2)).numpy()
     np.testing.assert_allclose(exact, plain, atol=1e-4)
+
+
+def test_few_validation_classes_do_not_choose_the_weights() -> None:
+    rows = tuple(Row(f"{n:02d}/{k}.jpg", f"{n:02d}") for n in range(40) for k in range(2))
+    table = ImageTable(Path("/photos"), rows)
+    few = split_classes(table, SplitRule(test=0.5, val=0.2))
+    enough = split_classes(table, SplitRule(test=0.5, val=0.25))
+    assert [len(each.split("val").class_names()) for each in (few, enough)] == [4, 5]
+    assert not may_choose(few, patience=0) and may_choose(few, patience=2)
+    assert may_choose(enough, patience=0)

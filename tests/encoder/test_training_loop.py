@@ -1,6 +1,7 @@
 """The loop on toys: what is learnt, judged, kept, and taken up again after a stop."""
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -216,7 +217,8 @@ def test_the_best_weights_are_kept_and_patience_ends(tmp_path: Path) -> None:
     settings = Optimisation(epochs=1, lr=1e-2, patience=3)
     run_training(toy.training(60, judge), settings, 0, state_in(tmp_path))
     assert len(seen) == 5 and len(toy.values) == 50
-    torch.testing.assert_close(dict(toy.model.state_dict()), seen[1], rtol=0, atol=0)
+    # Of the two that are judged alike, the later.
+    torch.testing.assert_close(dict(toy.model.state_dict()), seen[3], rtol=0, atol=0)
 
 
 def test_the_average_is_what_is_judged_and_kept(tmp_path: Path) -> None:
@@ -428,3 +430,18 @@ def test_an_error_before_the_first_state_leaves_no_folder(tmp_path: Path) -> Non
         toy = Toy(broken_at=3)
         run_training(toy.training(20), Optimisation(epochs=1, lr=1e-2), 0, folder)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_classes_judge_but_do_not_choose(tmp_path: Path) -> None:
+    scores = iter([50.0, 40.0, 30.0])
+    seen = []
+
+    def judge(model: nn.Module) -> dict[str, float]:
+        seen.append({name: weight.clone() for name, weight in model.state_dict().items()})
+        return {"val_map_at_r": next(scores)}
+
+    toy = Toy()
+    training = dataclasses.replace(toy.training(30, judge), choose=False)
+    run_training(training, Optimisation(epochs=1, lr=1e-2), 0, state_in(tmp_path))
+    assert len(seen) == 3
+    torch.testing.assert_close(dict(toy.model.state_dict()), seen[2], rtol=0, atol=0)

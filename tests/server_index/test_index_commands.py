@@ -164,7 +164,7 @@ def test_a_build_that_is_killed_goes_on(saved: Path, drawn: Path, tmp_path: Path
     assert 0 < there < 1500 and not output.exists() and verify(building) == []
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"{there} of them were encoded by a run that was stopped" in done.stdout
-    assert "1500 images" in done.stdout and not building.exists()
+    assert "1,500 images" in done.stdout and not building.exists()
     assert verify(output) == [] and len(Index(output)) == 1500
 
 

@@ -87,7 +87,7 @@ def test_check_decodes_where_it_is_asked_to(capsys: pytest.CaptureFixture[str], 
 def test_check_names_a_box_beside_its_image(capsys: pytest.CaptureFixture[str], tree: Path) -> None:
     (tree / "table.csv").write_text("path,x,y,w,h\nc0/0.png,0,0,20,10\nc1/0.png,400,0,20,10\n")
     code, out, errors = run(capsys, "data", "check", tree / "table.csv", "--decode")
-    assert code == 2 and "1 faults in 1 of 2 rows" in errors
+    assert code == 2 and "1 fault in 1 of 2 rows" in errors
     assert out.startswith("row 2: 'c1/0.png'") and "box" in out
 
 

@@ -171,7 +171,7 @@ def test_trainable_sets_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize("labels", ["", "aaa"])
 def test_fewer_than_two_classes_are_refused(tmp_path: Path, labels: str) -> None:
     rows = (*(Row(f"{number}.jpg", label) for number, label in enumerate(labels)), Row("loose"))
-    with pytest.raises(PocketlensError, match=rf"^x: {len(set(labels))} class to train on"):
+    with pytest.raises(PocketlensError, match=rf"^x: {len(set(labels))} class(es)? to train on"):
         check_trainable(ImageTable(tmp_path, rows), where="x")
 
 
