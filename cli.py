@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -24,6 +24,9 @@ from server_index.commands import build_index, search
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+# The parent of Typer's errors of usage, which has no public name.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="pocketlens",
@@ -205,17 +208,36 @@ def main() -> None:
     # Pillow's remarks on damaged EXIF: what cannot be read is reported, the rest is no matter.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:
-        app()
+        code = app(standalone_mode=False)
     except PocketlensError as error:
         _fail(str(error))
+    except _UsageError as error:
+        _refuse_usage(error)
     except OSError as error:
         name = error.filename or "output"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _fail(f"{name}: the disk is full; nothing was changed")
         _fail(f"{name}: {error.strerror or error}")
+    # What a command exits with, or nothing.
+    sys.exit(code)
 
 
-def _fail(message: str) -> None:
+def _refuse_usage(error: Any) -> NoReturn:
+    """Tell in one line what a command line lacks or has too much of."""
+    if error.__class__.__name__ == "NoArgsIsHelpError":
+        error.show()
+        sys.exit(error.exit_code)
+    told = error.format_message().rstrip(".")
+    hint = ""
+    if error.__class__.__name__ == "MissingParameter":
+        # Which of several is missing is a guess of the parser's.
+        hint = "; usage: " + " ".join(error.ctx.get_usage().split()[1:])
+    elif error.ctx:
+        hint = f"; see `{error.ctx.command_path} --help`"
+    _fail(f"{told[:1].lower()}{told[1:]}{hint}")
+
+
+def _fail(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 

@@ -1,5 +1,6 @@
 """The command line of the database side: parse, call, print."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -146,6 +147,10 @@ def search(
     opened, query = open_pair(index, encoder)
     space = query.contract.space.id
     hits = opened.search(query.encode(image)[None], count, where=where, space=space)[0]
+    if where and not hits:
+        unknown = " or ".join(map(repr, opened.missing_fields(where)))
+        why = f": no item has a field {unknown}" if unknown else ""
+        print(f"nothing passes the filter{why}", file=sys.stderr)
     width = max((len(hit.item.id) for hit in hits), default=2)
     print(f"{'rank':>4}  {'score':>6}  {'id':<{width}}  path")
     for rank, hit in enumerate(hits, 1):

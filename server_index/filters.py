@@ -52,11 +52,29 @@ def parse_filter(text: str) -> Filter:
     return _Parser(text).parse()
 
 
+def list_fields(text: str) -> list[str]:
+    """Return the fields of metadata that a filter names, each once.
+
+    Raises:
+        PocketlensError: saying what was expected where.
+    """
+    parser = _Parser(text)
+    parser.parse()
+    return list(parser.fields)
+
+
+def require_field(field: str) -> Filter:
+    """Return a filter that holds where an item has a field, of whatever value."""
+    return Filter(f"({_KIND} IS NOT NULL)", (_path(field),))
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
         self._text = text
         self._tokens = list(_split(text))
         self._at = self._comparisons = 0
+        # In the order of the text, each once.
+        self.fields: dict[str, None] = {}
 
     def parse(self) -> Filter:
         found = self._any(0)
@@ -96,6 +114,8 @@ class _Parser:
         if kind not in ("word", "quoted"):
             self._fail("the name of a field", back=1)
         column = field if kind == "word" and field in _COLUMNS else ""
+        if not column:
+            self.fields[field] = None
         if self._take("is"):
             negated = self._take("not")
             self._need("null")
@@ -184,7 +204,7 @@ def _join(parts: list[Filter], word: str) -> Filter:
 
 def _equal(field: str, column: str, sign: str, value: _Value) -> Filter:
     """Return a comparison that is true or false, never unknown."""
-    path = f'$."{field}"'
+    path = _path(field)
     if column:
         if not isinstance(value, str):
             raise PocketlensError(f"filter: {column} is text; compare it with 'text'")
@@ -207,7 +227,7 @@ def _is_one_of(field: str, column: str, values: list[_Value]) -> Filter:
         if len(texts) < len(values):
             raise PocketlensError(f"filter: {column} is text; compare it with 'text'")
         return Filter(f"({column} IN ({_marks(texts)}))", tuple(texts))
-    path = f'$."{field}"'
+    path = _path(field)
     parts = [_equal(field, "", "=", value) for value in sorted(set(truths))]
     kinds: tuple[tuple[str, list[str] | list[int | float]], ...] = (
         ("= 'text'", texts),
@@ -220,6 +240,10 @@ def _is_one_of(field: str, column: str, values: list[_Value]) -> Filter:
     return _join(parts, " OR ")
 
 
+def _path(field: str) -> str:
+    return f'$."{field}"'
+
+
 def _marks(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
 
@@ -227,4 +251,4 @@ def _marks(values: Sequence[object]) -> str:
 def _is_null(field: str, column: str) -> Filter:
     if column:
         return Filter("(0)", ())
-    return Filter(f"(coalesce({_KIND}, 'null') = 'null')", (f'$."{field}"',))
+    return Filter(f"(coalesce({_KIND}, 'null') = 'null')", (_path(field),))

@@ -14,7 +14,7 @@ from encoder.space import EmbeddingSpace
 from server_index.acceptance import Accepted, open_accepted
 from server_index.contract import SpaceError, check_vectors, fit_vectors
 from server_index.faiss_index import Rows, Vectors
-from server_index.filters import Filter, parse_filter
+from server_index.filters import Filter, list_fields, parse_filter
 from server_index.items import Item
 from server_index.joined import Joined
 from server_index.lookups import Lookups
@@ -222,6 +222,10 @@ class Index:
             return view.joined.search(queries, mapped, count, both)
         found = view.snapshot.search(mapped, count, allow(view.snapshot))
         return dataclasses.replace(found, scores=accepted.scale.apply(found.scores))
+
+    def missing_fields(self, where: str) -> list[str]:
+        """Return which fields that a filter names no item has; looks at all items."""
+        return [field for field in list_fields(where) if not self._view.lookups.has_field(field)]
 
     def items(self, keys: Sequence[int]) -> dict[int, Item]:
         """Return the items of keys."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from encoder.errors import PocketlensError
 from server_index.faiss_index import Rows
-from server_index.filters import Filter
+from server_index.filters import Filter, require_field
 from server_index.items import Item
 from server_index.record import Record
 from server_index.snapshot import Allowed, Snapshot
@@ -41,6 +41,15 @@ class Lookups:
         with self._asking:
             keys = self._record.living([id_])
             return self._record.items([keys[id_]])[keys[id_]] if keys else None
+
+    def has_field(self, field: str) -> bool:
+        """Return whether any item has that field of metadata; looks at all if none has."""
+        has = require_field(field)
+        with self._scanning:
+            found = self._scanned.select(
+                f"SELECT 1 FROM items WHERE {has.condition} LIMIT 1", has.values
+            )
+        return bool(found)
 
     def encoders(self, keys: Sequence[int]) -> dict[int, str]:
         """Return the encoder digests of the vectors of keys."""

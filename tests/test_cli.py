@@ -33,6 +33,28 @@ def index(saved: Path, drawn: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["export", "student"], "cli export [OPTIONS] {checkpoints}... {output}"),
+        (["export", "--nosuch"], "no such option: --nosuch; see `"),
+        (["export", "--nosuch"], "cli export --help`"),
+        (["nosuch"], "no such command 'nosuch'; see `"),
+        (["bench", "--rounds"], "option '--rounds' requires an argument"),
+        (["bench", "--rounds", "x"], "invalid value for '--rounds'"),
+    ],
+)
+def test_a_mistyped_command_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    assert told in refuse(capsys, *arguments)
+
+
+def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, errors = run(capsys)
+    assert code == 2 and errors.startswith("Usage: ") and "error" not in errors
+
+
 def test_search_answers_ids_scores_and_paths(
     capsys: pytest.CaptureFixture[str], query: Path, index: Path, drawn: Path
 ) -> None:

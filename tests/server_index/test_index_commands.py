@@ -57,7 +57,11 @@ def test_a_search_is_filtered(
     search = ("search", picture, "--index", index, "--encoder", tmp_path / "query", "-k", 50)
     assert len(succeed(capsys, *search).splitlines()) == 33
     assert len(succeed(capsys, *search, "--where", "price < 1").splitlines()) == 5
-    assert len(succeed(capsys, *search, "--where", "price < 0").splitlines()) == 1
+    none = run(capsys, *search, "--where", "price < 0")
+    assert none[0] == 0 and len(none[1].splitlines()) == 1
+    assert none[2] == "nothing passes the filter\n"
+    _, _, told = run(capsys, *search, "--where", "prise < 1 and (label = 'x' or id = 'y')")
+    assert told == "nothing passes the filter: no item has a field 'prise'\n"
     assert "filter: expected" in refuse(capsys, *search, "--where", "price <")
 
 
