@@ -100,8 +100,10 @@ def check_output_file(path: Path | None, *, overwrite: bool = True) -> None:
     """
     if path is None:
         return
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise PocketlensError(f"{path}: not a file in a folder that exists")
+    if path.is_dir():
+        raise PocketlensError(f"{path}: is a folder; name a file to write")
+    if not path.absolute().parent.is_dir():
+        raise PocketlensError(f"{path}: its folder does not exist; make it first")
     if path.exists() and not overwrite:
         raise PocketlensError(f"{path}: exists; name another file or give --overwrite")
 

@@ -7,6 +7,8 @@ the mean and deviation of the pixels, as shares of white, that its weights were 
 """
 
 import importlib.util
+import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -174,6 +176,11 @@ def load_imagenet(trunk: nn.Module, name: str) -> None:
         return
     import timm
 
+    print(f"fetching the weights of {model}; without a network it takes a minute", file=sys.stderr)
+    # The hub's client tells of each of its retries.
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)
     try:
         source = timm.create_model(model, pretrained=True, num_classes=0, global_pool="", **options)
     except Exception as error:  # the hub client raises many kinds
@@ -181,6 +188,8 @@ def load_imagenet(trunk: nn.Module, name: str) -> None:
             f"trunk {name!r}: its weights could not be fetched ({type(error).__name__}); "
             f"without a network use one of {', '.join(_PACKAGED)} or --weights FILE"
         ) from None
+    finally:
+        hub.setLevel(level)
     trunk.load_state_dict(source.state_dict())
 
 

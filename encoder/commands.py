@@ -13,7 +13,7 @@ from encoder.datasets.commands import app as data_app
 from encoder.errors import PocketlensError, require_extra
 from encoder.evaluation.commands import report
 from encoder.options import Data, Overwrite, Prefixes, Seed, Storages
-from encoder.progress import report_set_aside
+from encoder.progress import report_set_aside, report_student
 from encoder.space_commands import rotate_space
 from encoder.student_commands import distill, make_views
 from encoder.teacher_commands import init_teacher, train_master, train_teacher
@@ -95,7 +95,7 @@ def evaluate(
     from encoder.atomic import check_output_file, write_json
     from encoder.checkpoint import load_checkpoint
     from encoder.datasets.splits import known_split, read_table, split_classes
-    from encoder.evaluate import evaluate_checkpoints
+    from encoder.evaluate import evaluate_checkpoints, labelled_test
     from encoder.evaluation.console import print_harmed, print_rows
     from encoder.evaluation.document import EncoderFacts, to_document
     from encoder.evaluation.protocol import list_judgings
@@ -103,6 +103,7 @@ def evaluate(
     check_output_file(json_file)
     judgings = list_judgings(storage or [], dim or [], whole_ranking=whole_ranking, seed=seed)
     loaded = load_checkpoint(teacher)
+    report_student(teacher, loaded.kind)
     query = load_checkpoint(student) if student else None
     if size is not None:
         if query is None:
@@ -121,6 +122,8 @@ def evaluate(
     )
     report_set_aside(entry.reason for entry in found.quarantined)
     print_rows(found.rows)
+    if len(labelled_test(table).class_names()) == 1:
+        print("note: one test class, in which every answer is right; test on more", file=sys.stderr)
     for name, value in found.clusters.items():
         print(f"{name}: NMI of k-means {value:.1f}")
     print_harmed(found.harmed)

@@ -99,7 +99,7 @@ def train_compatible(
     split = read_split(test_share, test_classes, val_share=val_share, seed=split_seed)
     inputs = (data, recipe, old, new, teacher.keywords["weights"], test_classes)
     marker = "compatibility.json" if new else "config.json"
-    check_outputs(output, *inputs, overwrite=overwrite, marker=marker)
+    check_outputs(output, *inputs, overwrite=overwrite, resume=resume, marker=marker)
     check_tensorboard(tensorboard, output)
     from encoder.checkpoint import load_checkpoint
     from encoder.compatibility import load_compatibility

@@ -6,7 +6,7 @@ import platform
 import sys
 from pathlib import Path
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 _LARGEST_INT = 2**31 - 1
 _TOP_PAD_BYTES = 64 << 20
 
@@ -21,6 +21,8 @@ def keep_memory() -> bool:
         return False
     libc = ctypes.CDLL(None)
     settings = (
+        # A thread's own arena gives back what it does not need at once, and all above 64 MB.
+        (_M_ARENA_MAX, 1),
         (_M_MMAP_MAX, 0),
         (_M_TRIM_THRESHOLD, _LARGEST_INT),
         (_M_TOP_PAD, _TOP_PAD_BYTES),

@@ -29,6 +29,15 @@ def report_set_aside(reasons: Iterable[str]) -> None:
         print(f"set aside: {reason}", file=sys.stderr)
 
 
+def report_student(path: object, role: str) -> None:
+    """Say on standard error that a student stands where a database's encoder belongs."""
+    if role == "student":
+        print(
+            f"note: {path} is a student; databases are encoded by its teacher, at high resolution",
+            file=sys.stderr,
+        )
+
+
 def _figures(figures: dict[str, float]) -> str:
     return " ".join(f"{name} {value:.3f}" for name, value in figures.items())
 

@@ -9,7 +9,7 @@ import typer
 
 from encoder.errors import PocketlensError, require_extra
 from encoder.options import Overwrite, Seed
-from encoder.progress import report_set_aside
+from encoder.progress import report_set_aside, report_student
 from encoder.recipe_file import Recipe
 from encoder.training_options import (
     Accumulate,
@@ -64,7 +64,7 @@ def make_views(
 ) -> None:
     """Let a teacher look at views of every image once, for any number of students."""
     require_extra("train", "make-views")
-    check_outputs(output, teacher, data, overwrite=overwrite, marker="views.json")
+    check_outputs(output, teacher, data, overwrite=overwrite, resume=resume, marker="views.json")
     from encoder.checkpoint import load_checkpoint
     from encoder.view_making import StoreRecipe
     from encoder.view_making import make_views as run
@@ -183,7 +183,8 @@ def distill(
     if weights is not None and len(trunks) > 1:
         raise PocketlensError(f"--weights {weights} are one --trunk's; distil the others apart")
     marker = "family.json" if several else "config.json"
-    check_outputs(output, teacher, data, recipe, store, weights, overwrite=overwrite, marker=marker)
+    inputs = (teacher, data, recipe, store, weights)
+    check_outputs(output, *inputs, overwrite=overwrite, resume=resume, marker=marker)
     check_tensorboard(tensorboard, output)
     if store is not None and (scale is not None or mix is not None):
         raise PocketlensError(
@@ -232,7 +233,9 @@ def distill(
     opened = None if store is None else open_store(store)
     table = divide_known(data, loaded)
     kept = len(training_images(table, with_validation=with_validation))
-    print(f"distilling on {kept} of {len(table)} images; the others validate or test")
+    others = "; the others validate or test" if kept < len(table) else ""
+    print(f"distilling on {kept:,} of {counted(len(table), 'image')}{others}")
+    report_student(teacher, loaded.kind)
     if not several:
         checkpoint, quarantined = distil_student(
             loaded,

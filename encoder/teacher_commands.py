@@ -79,7 +79,7 @@ def train_teacher(
     split = read_split(test_share, test_classes, val_share=val_share, seed=split_seed)
     marker = "folds.json" if folds else "config.json"
     inputs = (data, recipe, teacher.keywords["weights"], test_classes, guide)
-    check_outputs(output, *inputs, overwrite=overwrite, marker=marker)
+    check_outputs(output, *inputs, overwrite=overwrite, resume=resume, marker=marker)
     check_tensorboard(tensorboard, output)
     table = divide(data, split)
     if not folds:
@@ -215,7 +215,7 @@ def train_master(
     require_extra("train", "train-master")
     split = read_split(test_share, test_classes, val_share=val_share, seed=split_seed)
     inputs = (data, recipe, weights, test_classes)
-    check_outputs(output, *inputs, overwrite=overwrite, marker="master.json")
+    check_outputs(output, *inputs, overwrite=overwrite, resume=resume, marker="master.json")
     table = divide(data, split)
     report_division(table)
     from encoder.evaluation.console import print_rows

@@ -1,5 +1,6 @@
 """What the trainings' command lines share: their options, and how data and outputs are checked."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,13 +102,25 @@ def divide_known(data: Path, teacher: "Checkpoint") -> "ImageTable":
 
 
 def check_outputs(
-    output: Path, *inputs: Path | None, overwrite: bool, marker: str = "config.json"
+    output: Path,
+    *inputs: Path | None,
+    overwrite: bool,
+    resume: bool = False,
+    marker: str = "config.json",
 ) -> None:
-    """Refuse an output that must not be written, or that holds one of the inputs given."""
+    """Refuse an output that must not be written, or that holds one of the inputs given.
+
+    Where it is to go on and nothing of it was stopped, that is told.
+    """
     from encoder.atomic import check_output
 
     given = [path for path in inputs if path]
     check_output(output, marker=marker, overwrite=overwrite, inputs=given)
+    if resume:
+        from encoder.training_state import has_state
+
+        if not has_state(output) and not output.exists():
+            print(f"note: nothing of {output} was stopped; it begins anew", file=sys.stderr)
 
 
 def check_tensorboard(folder: Path | None, output: Path) -> None:

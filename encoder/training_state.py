@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import math
 import shutil
+import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -26,7 +27,7 @@ from encoder.json_files import read_json
 from encoder.optimisation import Optimisers
 
 FORMAT = 1
-_STATE = "state.json"
+_STATE, _SUFFIX = "state.json", ".state"
 _LOG = "metrics.jsonl"
 # What trainings of several leave there: folds, branches of a master, students and their views.
 _TRAINED_THERE = ("fold-*", "branch-*", "student-*", "views", "views.state")
@@ -76,16 +77,26 @@ def open_state(
     folder = _prepare(output, identity, resume=resume, overwrite=overwrite)
     try:
         yield folder
-    except BaseException:
-        if not (folder.path / _STATE).exists():
+    except BaseException as error:
+        kept = (folder.path / _STATE).exists()
+        if not kept:
             _clear(folder.path)
+        # Once, where the state is of one of several.
+        if isinstance(error, KeyboardInterrupt) and folder.path.parent.suffix != _SUFFIX:
+            told = "--resume goes on from what is kept" if kept else "nothing was kept yet"
+            print(f"stopped; {told}", file=sys.stderr)
         raise
     _clear(folder.path)
 
 
 def drop_state(output: Path) -> None:
     """Remove the state of an output that is finished."""
-    _clear(output.with_name(f"{output.name}.state"))
+    _clear(_beside(output))
+
+
+def has_state(output: Path) -> bool:
+    """Return whether a training of this output was stopped and can go on."""
+    return (_beside(output) / _STATE).exists()
 
 
 def is_begun(folder: StateFolder) -> bool:
@@ -98,8 +109,12 @@ def mark_started(folder: StateFolder) -> None:
     write_json(folder.path / _STATE, {"format": FORMAT, "identity": folder.identity})
 
 
+def _beside(output: Path) -> Path:
+    return output.with_name(output.name + _SUFFIX)
+
+
 def _prepare(output: Path, identity: str, *, resume: bool, overwrite: bool) -> StateFolder:
-    folder = StateFolder(output.with_name(f"{output.name}.state"), identity)
+    folder = StateFolder(_beside(output), identity)
     path = folder.path
     if (path / _STATE).exists() and resume:
         found = read_json(path / _STATE)

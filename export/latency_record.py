@@ -103,7 +103,8 @@ def format_runs(runs: Sequence[LatencyRun]) -> str:
     width = max(len(run.title) for run in runs)
     head = f"{'p50 / p95 ms':<{width}}" + "".join(f"{name:>16}" for name in stages)
     head += f"{'p99':>8}" + "".join(f"{'cold ' + name:>13}" for name in cold) + f"{'peak MB':>9}"
-    return "\n".join([head, *(_format_run(run, width, stages, cold) for run in runs)])
+    note = "stages are timed apart, each a median of its own: they need not add up to the total"
+    return "\n".join([head, *(_format_run(run, width, stages, cold) for run in runs), note])
 
 
 def _format_run(run: LatencyRun, width: int, stages: Sequence[str], cold: Sequence[str]) -> str:

@@ -87,7 +87,8 @@ class QueryEncoder:
         if not cosine >= _MIN_PROBE_COSINE[form]:
             raise WrongProductsError(
                 f"{self.file}: this CPU computes its 8-bit products wrongly (they saturate; cosine "
-                f"{cosine:.3f} to what they should be); use an fp32 or fp16 encoder here"
+                f"{cosine:.3f} to what they should be); use an fp32 or fp16 encoder here, "
+                "or compute them exactly and slowly (exact=True, --exact of cli verify)"
             )
 
     def encode(self, picture: Picture) -> NDArray[Any]:

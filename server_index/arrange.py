@@ -90,6 +90,7 @@ def _describe(candidate: Candidate, tuned: Tuned) -> str:
 
 def _name_others(candidates: list[Candidate], chosen: Candidate) -> Iterator[str]:
     later = candidates[candidates.index(chosen) + 1 :]
-    if later:
-        named = ", ".join(f"{each.kind.spec} ({format_bytes(each.bytes_held)})" for each in later)
+    smaller = [each for each in later if each.bytes_held < chosen.bytes_held]
+    if smaller:
+        named = ", ".join(f"{each.kind.spec} ({format_bytes(each.bytes_held)})" for each in smaller)
         yield f"smaller, if memory is short (--max-memory or --kind): {named}"

@@ -59,10 +59,11 @@ def build_index(
     """Encode a database and index it. Killed, it goes on where it was when it is run again."""
     require_extra("server", "build-index")
     from encoder.atomic import check_output
-    from encoder.progress import report_set_aside, track
+    from encoder.progress import report_set_aside, report_student, track
     from server_index.averaging import read_averaging
     from server_index.build import build_index as run
     from server_index.encode import open_encoder
+    from server_index.faiss_index import require_enough
     from server_index.manifest import MANIFEST
     from server_index.source import read_entries
     from server_index.writer import IndexWriter
@@ -71,12 +72,16 @@ def build_index(
     check_output(output, marker=MANIFEST, overwrite=overwrite, inputs=inputs)
     wanted, targets = read_kind(kind), read_targets(min_recall, max_memory, max_ms)
     opened = open_encoder(encoder, precision=precision, averaging=read_averaging(averaging))
+    report_student(encoder, opened.role)
 
     def arrange_it(writer: IndexWriter) -> None:
         asked = read_queries(writer, queries, query_encoder)
         arrange_and_tell(writer, targets, wanted, asked)
 
-    with track("encoding the database", _count(data)) as advance:
+    total = _count(data)
+    if wanted and total:
+        require_enough(wanted, total)
+    with track("encoding the database", total) as advance:
         filled = run(
             opened,
             read_entries(data),

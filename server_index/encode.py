@@ -40,6 +40,10 @@ class DatabaseEncoder(Protocol):
     def encoder(self) -> str:
         """Return the encoder digest."""
 
+    @property
+    def role(self) -> str:
+        """Return what it was trained as: teacher or student."""
+
     def encode_files(self, files: Sequence[Source]) -> Iterator[EmbeddedBatch]:
         """Encode files in order, a batch at a time."""
 
@@ -73,6 +77,7 @@ def _open_checkpoint(path: Path, precision: str, averaging: Averaging) -> Databa
         encoder=_name_averaged(checkpoint.encoder_at(inference.precision), averaging),
         preprocess=checkpoint.preprocess,
         embedder=inference.embedder,
+        role=checkpoint.kind,
         averaging=averaging,
     )
 
@@ -92,6 +97,7 @@ class CheckpointEncoder:
     encoder: str
     preprocess: Preprocess
     embedder: Embedder
+    role: str
     averaging: Averaging = "none"
 
     def encode_files(self, files: Sequence[Source]) -> Iterator[EmbeddedBatch]:
@@ -115,6 +121,11 @@ class ExportedEncoder:
     encoder: str
     runtime: QueryEncoder
     averaging: Averaging = "none"
+
+    @property
+    def role(self) -> str:
+        """Return what it was trained as: teacher or student."""
+        return self.runtime.contract.role
 
     def encode_files(self, files: Sequence[Source]) -> Iterator[EmbeddedBatch]:
         """Encode files in order; unreadable ones are set aside."""

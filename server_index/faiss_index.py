@@ -123,18 +123,27 @@ def make_index(kind: Kind, dim: int) -> Any:
         ) from None
 
 
+def require_enough(kind: Kind, count: int) -> None:
+    """Refuse a kind that so many vectors are too few to train.
+
+    Raises:
+        PocketlensError: naming how many it needs.
+    """
+    least = kind.lists or (_CENTROIDS_OF_A_CODE if "PQ" in kind.spec else 1)
+    if count < least:
+        raise PocketlensError(
+            f"an index of kind {kind.spec} needs {least} vectors to learn from, and there are "
+            f"{count}; choose a smaller one, or Flat"
+        )
+
+
 def train(index: Any, kind: Kind, sample: Vectors) -> None:
     """Train an index on a sample `[n, dim]`.
 
     Raises:
         PocketlensError: when the sample is too small.
     """
-    least = kind.lists or (_CENTROIDS_OF_A_CODE if "PQ" in kind.spec else 1)
-    if len(sample) < least:
-        raise PocketlensError(
-            f"an index of kind {kind.spec} needs {least} vectors to learn from, and there are "
-            f"{len(sample)}; choose a smaller one, or Flat"
-        )
+    require_enough(kind, len(sample))
     for learner in (index, getattr(index, "pq", None)):
         clustering = getattr(learner, "cp", None)
         if clustering is not None:

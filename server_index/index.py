@@ -366,6 +366,8 @@ class Index:
 
 
 def _refuse_space(view: _View, space: str) -> SpaceError:
-    own = view.state.space.id
-    named = ", ".join([own, *view.accepted])
-    return SpaceError(f"the index is in space {own} and accepts {named}, not {space}")
+    named = " and ".join([view.state.space.id, *view.accepted])
+    return SpaceError(
+        f"the index answers vectors of space {named}, not of {space}; use an encoder of its space, "
+        "or have the index accept the other (cli index accept)"
+    )

@@ -14,6 +14,7 @@ from encoder.errors import PocketlensError, first_line
 from encoder.wording import counted
 from export.card import Card
 from export.web_runtime import list_runtime_files
+from server_index.contract import SpaceError
 from server_index.index import Index
 from server_index.page import read_bundle_files
 from server_index.service import ServiceSettings, create_app
@@ -73,7 +74,10 @@ def serve_index(settings: ServiceSettings, host: str, port: int, workers: int = 
             # The page's own files are looked at, too, before anything listens.
             list_runtime_files()
             read_bundle_files(settings.bundle)
-            index.require_space(Card.read(settings.bundle).space)
+            try:
+                index.require_space(Card.read(settings.bundle).space)
+            except SpaceError as error:
+                raise SpaceError(f"--bundle {settings.bundle}: {error}") from None
         print(f"{settings.folder}: {counted(len(index), 'item')} in space {index.space.id}")
     listening = _listen(host, port)
     if host in _LOOPBACK:

@@ -36,7 +36,7 @@ def index(saved: Path, drawn: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["export", "student"], "cli export [OPTIONS] {checkpoints}... {output}"),
+        (["export", "student"], "cli export [OPTIONS] {checkpoints}... {bundle}"),
         (["export", "--nosuch"], "no such option: --nosuch; see `"),
         (["export", "--nosuch"], "cli export --help`"),
         (["nosuch"], "no such command 'nosuch'; see `"),
@@ -261,6 +261,21 @@ def test_evaluate_writes_everything_it_measured(
             assert row["intervals"][name]["low"] <= value <= row["intervals"][name]["high"]
     refused = refuse(capsys, "evaluate", drawn, "--teacher", saved / "teacher", "--dim", 33)
     assert "--dim 33 is not in 1..32" in refused
+
+
+def test_what_is_easily_mistaken_is_noted(
+    capsys: pytest.CaptureFixture[str], saved: Path, drawn: Path, tmp_path: Path
+) -> None:
+    note = f"note: {saved / 'student'} is a student; databases are encoded by its teacher"
+    build = ("build-index", drawn, tmp_path / "index", "--encoder")
+    assert note in run(capsys, *build, saved / "student")[2]
+    assert "note:" not in run(capsys, *build, saved / "teacher", "--overwrite")[2]
+    assert note in run(capsys, "evaluate", drawn, "--teacher", saved / "student")[2]
+    one = tmp_path / "one"
+    for folder in sorted(drawn.iterdir())[:2]:
+        shutil.copytree(folder, one / folder.name)
+    code, _, errors = run(capsys, "evaluate", one, "--teacher", saved / "teacher")
+    assert code == 0 and "note: one test class, in which every answer is right" in errors
 
 
 def test_a_full_disk_is_told_in_one_line(

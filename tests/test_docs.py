@@ -84,6 +84,32 @@ def test_the_readmes_python_runs(tmp_path: Path, student: object, drawn: Path) -
     assert done.returncode == 0, done.stderr
 
 
+def test_the_commands_of_the_readme_run(tmp_path: Path, drawn: Path) -> None:
+    """Trainings are made small; all else is as it is written."""
+    shutil.copytree(drawn, tmp_path / "photos")
+    shutil.copy(sorted(drawn.rglob("*.jpg"))[0], tmp_path / "photo.jpg")
+    small = {
+        "train-teacher": "--size 48 --epochs 1 --batch 8 --images-per-class 2 --dim 8",
+        "distill": "--size 32 --epochs 1",
+    }
+    text = (ROOT / "README.md").read_text()
+    block = next(each for each in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "cli" in each)
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert [words[1] for words in lines] == [
+        ".venv/bin/activate", "train-teacher", "distill", "evaluate", "export", "build-index",
+        "search",
+    ]  # fmt: skip
+    for name, *arguments in lines[1:]:
+        assert name == "cli"
+        arguments += small.get(arguments[0], "").split()
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "cli.py"), *arguments],
+            cwd=tmp_path, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, (arguments, done.stderr)
+    assert "rank" in done.stdout
+
+
 def test_the_commands_of_the_database_guide_run(tmp_path: Path, saved: Path, drawn: Path) -> None:
     pictures = sorted(drawn.rglob("*.jpg"))
     for name, some in (("photos/cat", pictures[:9]), ("more", pictures[9:12])):

@@ -67,6 +67,8 @@ def info(
     from encoder.datasets.sources import read_source
 
     check_output_file(sheet)
+    if sheet and sheet.suffix.lower() != ".png":
+        raise PocketlensError(f"--sheet {sheet}: is drawn as PNG; name a .png file")
     table = read_source(source)
     print(format_description(describe_table(table)))
     if sheet:

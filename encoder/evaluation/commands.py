@@ -1,5 +1,6 @@
 """The command line of the evaluation: parse, call, print."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,12 +22,23 @@ def report(
     from encoder.atomic import check_output_file, write_bytes
     from encoder.evaluation.report import build_page
     from encoder.evaluation.report_data import read_report
+    from encoder.evaluation.report_failures import list_pictures
 
     check_output_file(output, overwrite=overwrite)
     if output.exists() and evaluation.exists() and output.samefile(evaluation):
         raise PocketlensError(f"{output}: is the evaluation itself; name another output")
     if images is not None and not images.is_dir():
         raise PocketlensError(f"--images {images}: not a folder")
-    page = build_page(read_report(evaluation), images=images).encode()
+    shown = read_report(evaluation)
+    page = build_page(shown, images=images).encode()
     write_bytes(output, page)
+    if images is not None:
+        pictures = list_pictures(shown)
+        missing = sum(not (images / path).is_file() for path in pictures)
+        if missing:
+            print(
+                f"note: {missing} of {len(pictures)} pictures are not in --images {images}; give "
+                "the folder that was evaluated",
+                file=sys.stderr,
+            )
     print(f"{output}: {len(page) / 1000:,.0f} kB, opens in any browser")

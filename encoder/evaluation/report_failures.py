@@ -66,6 +66,16 @@ def draw_examples(report: Report, make: MakeThumbnail) -> Html | None:
     return join(*parts)
 
 
+def list_pictures(report: Report) -> set[str]:
+    """Return the paths of all pictures that the examples show."""
+    return {
+        path
+        for examples in _group_by_row(report.examples).values()
+        for each in examples[:_SHOWN_EXAMPLES]
+        for path in (each.query, *(answer.path for answer in each.answers[:_SHOWN_ANSWERS]))
+    }
+
+
 def _draw_example(number: int, example: Example, make: MakeThumbnail) -> Html:
     answers = example.answers[:_SHOWN_ANSWERS]
     alt = f"Query {number}: {example.label}"

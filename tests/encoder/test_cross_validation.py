@@ -29,8 +29,9 @@ def test_every_fold_is_trained_and_judged(
 
     with monkeypatch.context() as patch:
         patch.setattr(cross_validation, "train_teacher", stop_at_second)
-        assert run(capsys, *command)[0] != 0
-    assert not output.exists()
+        code, _, errors = run(capsys, *command)
+    assert code == 130 and errors.endswith("stopped; --resume goes on from what is kept\n")
+    assert errors.count("stopped;") == 1 and not output.exists()
     first = (tmp_path / "teachers.state/fold-1/model.safetensors").read_bytes()
     code, out, _ = run(capsys, *command, "--resume")
     assert code == 0 and "separated: mean of the folds" in out and "concatenated, 16-d" in out

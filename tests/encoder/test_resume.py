@@ -35,7 +35,8 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert run(capsys, *list_arguments(drawn, whole))[0] == 0
+    code, _, errors = run(capsys, *list_arguments(drawn, whole), "--resume")
+    assert code == 0 and f"nothing of {whole} was stopped; it begins anew" in errors
     step = kill_when_saved(list_arguments(drawn, killed), tmp_path / "killed.state/state.json")
     assert not killed.exists()
     code, _, error = run(capsys, *list_arguments(drawn, killed))

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,9 @@ def test_targets_choose_the_first_kind_that_meets_them(filled: Path) -> None:
         lines = list(arrange(writer, Targets(max_memory=held)))
         assert lines[0].startswith("SQfp16: compares with every vector")
         assert "finds 1.000" in lines[0] and "smaller, if memory is short" in lines[-1]
+        named = set(re.findall(r"([^ ]+) \(", lines[-1].partition("): ")[2]))
+        smaller = {spec for spec in named if estimate_bytes(Kind(spec), 3000, 16) < held}
+        assert named == smaller and named
         assert writer.state.kind == Kind("SQfp16")
         # No kind is so fast: the one that finds most stays, and it is said.
         lines = list(arrange(writer, Targets(max_memory=held, max_ms=1e-6)))

@@ -120,6 +120,10 @@ def test_an_index_is_compacted_into_a_kind_or_by_targets(
     assert "--min-recall" in refuse(capsys, *compact, "--min-recall", "2")
     assert "no index of kind" in refuse(capsys, *compact, "--kind", "Best")
     assert "needs 64 vectors" in refuse(capsys, *compact, "--kind", "IVF64,Flat")
+    build = ("build-index", drawn, tmp_path / "early", "--encoder", saved / "teacher")
+    code, _, errors = run(capsys, *build, "--kind", "IVF64,Flat")
+    # Before anything is encoded.
+    assert code == 2 and "needs 64 vectors" in errors and "encoding" not in errors
     assert verify(index) == []
 
 

@@ -181,4 +181,4 @@ def test_a_bundle_that_does_not_fit_is_refused(
     )
     make_index(tmp_path / "foreign", unit_vectors(4)).close()
     told = refuse(capsys, "serve", "--index", tmp_path / "foreign", "--bundle", query)
-    assert Card.read(query).space in told
+    assert f"--bundle {query}: " in told and Card.read(query).space in told

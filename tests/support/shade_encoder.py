@@ -25,6 +25,7 @@ class ShadeEncoder:
 
     space: EmbeddingSpace = SPACE
     encoder: str = "0123456789abcdef"
+    role: str = "teacher"
     stop_after: int = 10**9
     asked: int = 0
 

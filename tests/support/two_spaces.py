@@ -60,6 +60,7 @@ class NamedEncoder:
     known: dict[str, Vectors]
     space: EmbeddingSpace = NEW
     encoder: str = NEW_ENCODER
+    role: str = "teacher"
     asked: list[str] = dataclasses.field(default_factory=list)
 
     def encode_files(self, files: Sequence[Source]) -> Iterator[EmbeddedBatch]:

@@ -138,7 +138,8 @@ def test_info_draws_a_sheet(capsys: pytest.CaptureFixture[str], tree: Path, tmp_
     with Image.open(sheet) as image:
         assert image.height == 12 * 166 + 4
     message = refuse(capsys, "data", "info", tree, "--sheet", tmp_path / "none" / "sheet.png")
-    assert "not a file in a folder that exists" in message
+    assert "its folder does not exist" in message
+    assert "name a .png file" in refuse(capsys, "data", "info", tree, "--sheet", tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -201,7 +202,7 @@ def test_split_refuses_before_any_work(
 ) -> None:
     out = tree / "out.csv"
     assert ".csv or .parquet" in refuse(capsys, "data", "split", tree, tree / "out.txt")
-    assert "folder that exists" in refuse(capsys, "data", "split", tree, tree / "no" / "out.csv")
+    assert "its folder does not exist" in refuse(capsys, "data", "split", tree, tree / "no" / "out.csv")
     assert "not both" in refuse(capsys, "data", "split", tree, out, "--fold", 1, "--val-share", 0.1)
     for flag, value in (("--fold", 0), ("--fold", 5), ("--seed", -1), ("--test-share", 1)):
         assert flag in refuse(capsys, "data", "split", tree, out, flag, value)

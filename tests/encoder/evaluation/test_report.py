@@ -404,6 +404,8 @@ def test_the_command_writes_once_and_replaces_when_told(
     assert str(page) in capsys.readouterr().out and "data:image/jpeg" in page.read_text()
     with pytest.raises(PocketlensError, match="exists; name another file or give --overwrite"):
         report(file, page)
+    report(file, page, images=tmp_path, overwrite=True)
+    assert "pictures are not in --images" in capsys.readouterr().err
     report(file, page, overwrite=True)
     assert "data:image/jpeg" not in page.read_text()
     before = page.read_bytes()
@@ -412,7 +414,7 @@ def test_the_command_writes_once_and_replaces_when_told(
         ((tmp_path / "none.json", page), "none.json: no such file"),
         ((tmp_path / "bad.json", page), "bad.json: expected a JSON object"),
         ((file, file), "is the evaluation itself"),
-        ((file, tmp_path), "not a file in a folder that exists"),
+        ((file, tmp_path), "is a folder; name a file to write"),
         ((file, page, tmp_path / "nowhere"), "--images .*nowhere: not a folder"),
     ):
         with pytest.raises(PocketlensError, match=message):
