@@ -6,11 +6,12 @@
     python benchmarks/query_latency.py runtime
 
 `query` times a camera photo (a mosaic of real ones at their own scale) and a VGA frame on one
-thread, in rounds in which each way has its turn: this toolkit's; the ordinary one (Pillow's full
-decode, torchvision's transform, the teacher at 224 px in eager PyTorch); the student's naive export
-(full decode and resize in Pillow, numpy, fp32 ONNX); the limit, a decode at reduced scale and the
-network, each alone. Networks have ImageNet's weights: speed does not depend on them. `parity` and
-`int8` take a distilled student. `runtime` weighs the import and the base install.
+thread, in rounds in which each way has its turn: this toolkit's, in fp32 and, where the CPU
+computes it rightly, in int8; the ordinary one (Pillow's full decode, torchvision's transform, the
+teacher at 224 px in eager PyTorch); the student's naive export (full decode and resize in Pillow,
+numpy, fp32 ONNX); the limit, a decode at reduced scale and the network, each alone. Networks have
+ImageNet's weights: speed does not depend on them. `parity` and `int8` take a distilled student.
+`runtime` weighs the import and the base install.
 """
 
 import argparse
@@ -44,9 +45,11 @@ from encoder.space import mint_space
 from encoder.teacher import start_model
 from export.bundle import export_bundle
 from export.front import NETWORK_INPUT
+from export.gate import GateLimits
 from export.graph import export_network
-from export.runtime import QueryEncoder
-from export.variants import Variant
+from export.int8 import plan_quantisation
+from export.runtime import QueryEncoder, WrongProductsError
+from export.variants import plan_variants
 
 TEACHER, STUDENT = 224, 112
 WIDTH, HEIGHT = 4000, 3000
@@ -87,7 +90,7 @@ def prepare_ways(
     photo: bytes, teacher: Checkpoint, student: Checkpoint, bundle: Path
 ) -> dict[str, Callable[[], Any]]:
     """Return what is timed by name; each call is one query, or one part of it."""
-    encoder = QueryEncoder(bundle, threads=1)
+    encoder = QueryEncoder(bundle, precision="fp32", threads=1)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     network = onnxruntime.InferenceSession(
@@ -116,8 +119,13 @@ def prepare_ways(
         vector: NDArray[np.float32] = network.run(None, {NETWORK_INPUT: batch})[0][0]
         return vector / np.linalg.norm(vector)
 
-    return {
-        "query": lambda: encoder.encode(photo),
+    ways: dict[str, Callable[[], Any]] = {"query": lambda: encoder.encode(photo)}
+    try:
+        eighth = QueryEncoder(bundle, precision="int8", threads=1)
+        ways["query_int8"] = lambda: eighth.encode(photo)
+    except WrongProductsError as refused:
+        print(f"int8 is not timed: {refused}")
+    return ways | {
         "ordinary": ordinary,
         "naive": naive,
         "decode": lambda: decode_image(photo, target=student.preprocess),
@@ -129,11 +137,15 @@ def prepare_ways(
 
 def measure_query(flowers: Path, rounds: int) -> dict[str, float]:
     """Time each way in turns and return medians and their ratios."""
-    torch.set_num_threads(1)
     photo, student = make_photo(flowers), make_checkpoint(STUDENT)
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "query"
-        export_bundle([Variant(student)], bundle)
+        # Speed is all that is asked of int8 here.
+        plan = plan_quantisation(flowers, student, GateLimits(max_drop=100, min_cosine=0))
+        variants = plan_variants({"student": student}, precisions=("fp32", "int8"))
+        export_bundle(variants, bundle, quantisation=plan)
+        # Quantising encodes pictures on every core.
+        torch.set_num_threads(1)
         ways = prepare_ways(photo, make_checkpoint(TEACHER), student, bundle)
         times: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(rounds + 2):
@@ -142,8 +154,10 @@ def measure_query(flowers: Path, rounds: int) -> dict[str, float]:
                 if number >= 2:
                     times[name].append(took)
     ms = {name: statistics.median(values) for name, values in times.items()}
-    return {
-        **{f"query.ms.{name}": value for name, value in ms.items()},
+    figures = {f"query.ms.{name}": value for name, value in ms.items()}
+    if "query_int8" in ms:
+        figures["query.int8.vs_ordinary"] = ms["ordinary"] / ms["query_int8"]
+    return figures | {
         "query.vs_ordinary": ms["ordinary"] / ms["query"],
         "query.vs_naive_export": ms["naive"] / ms["query"],
         "query.vs_limit": (ms["decode"] + ms["network"]) / ms["query"],

@@ -85,4 +85,10 @@ def _crop(part: GraphPart, image: str, preprocess: Preprocess) -> str:
 
 
 def _channels(values: tuple[float, float, float]) -> NDArray[np.float32]:
-    return np.array(values, np.float32).reshape(1, 3, 1, 1)
+    """Return a constant for planes: of one number where all channels have the same.
+
+    ONNX Runtime moves the planes' transposition behind it where it can, and one number a channel
+    costs ten times as much on channels that come last.
+    """
+    different = np.array(values, np.float32)
+    return different[:1] if len(set(values)) == 1 else different.reshape(1, 3, 1, 1)

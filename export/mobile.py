@@ -48,7 +48,7 @@ class MobileReport:
     def tell(self) -> str:
         """Return the report in words."""
         missing = f"; not known there: {', '.join(self.missing)}" if self.missing else ""
-        sizes = f"; {self.dynamic} of sizes not fixed" if self.dynamic else ""
+        sizes = f"; {self.dynamic} left out: input of no fixed size" if self.dynamic else ""
         lines = [
             f"{self.target}: {self.verdict}, {self.taken} of {self.nodes} nodes in "
             f"{self.parts} part{'s' if self.parts != 1 else ''}{missing}{sizes}"
