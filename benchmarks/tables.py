@@ -47,11 +47,12 @@ def format_real_images() -> str:
 
 def format_speed() -> str:
     """Return the table of speed against the limit."""
-    figures = read_figures("first-chain")
+    chain, teachers = read_figures("first-chain"), read_figures("teachers")
     lines = ["| what | measured | limit | share |", "|---|---|---|---|"]
-    for key, title, unit in (
-        ("encode", "database encoding, 224 px", "images"),
-        ("train", "student training, views at 224 and 112 px", "views"),
+    for figures, key, title, unit in (
+        (chain, "encode", "database encoding, 224 px", "images"),
+        (chain, "train", "student training, views at 224 and 112 px", "views"),
+        (teachers, "train", "teacher training, views at 224 px", "images"),
     ):
         if f"{key}.vs_limit" not in figures:
             lines.append(f"| {title} | not yet measured | | |")
@@ -105,6 +106,7 @@ def format_query() -> str:
     ours = figures["query.ms.query"]
     rows = (
         ("this toolkit: reduced decode, resize in the graph, student at 112 px", "query"),
+        ("the same in int8", "query_int8"),
         ("the limit: reduced decode and the network, each alone", ""),
         ("the student exported as it comes: whole decode, Pillow, numpy, fp32 ONNX", "naive"),
         ("ordinary: whole decode, torchvision, the teacher at 224 px in PyTorch", "ordinary"),
