@@ -202,7 +202,8 @@ def test_split_refuses_before_any_work(
 ) -> None:
     out = tree / "out.csv"
     assert ".csv or .parquet" in refuse(capsys, "data", "split", tree, tree / "out.txt")
-    assert "its folder does not exist" in refuse(capsys, "data", "split", tree, tree / "no" / "out.csv")
+    absent = tree / "no" / "out.csv"
+    assert "its folder does not exist" in refuse(capsys, "data", "split", tree, absent)
     assert "not both" in refuse(capsys, "data", "split", tree, out, "--fold", 1, "--val-share", 0.1)
     for flag, value in (("--fold", 0), ("--fold", 5), ("--seed", -1), ("--test-share", 1)):
         assert flag in refuse(capsys, "data", "split", tree, out, flag, value)
