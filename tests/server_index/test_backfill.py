@@ -498,7 +498,7 @@ def test_a_service_answers_while_the_index_changes_its_space(
     make_index(folder, unit_vectors(COUNT), NAMES).close()
     settings_ = ServiceSettings(folder, reload_every=0.05, log=False)
     with run_service(settings_) as address, SearchClient(address) as client:
-        with pytest.raises(PocketlensError, match=f"409: .*{SPACE.id}.*not {NEW.id}"):
+        with pytest.raises(PocketlensError, match=f"409: .*{SPACE.id}.*not of {NEW.id}"):
             client.search(queries[0], NEW.id, 5)
         with IndexWriter(folder) as writer:
             accept_space(writer, compatible, {})
@@ -545,7 +545,7 @@ def test_a_token_adds_vectors_of_the_own_space_alone(tmp_path: Path, compatible:
     with run_service(ServiceSettings(folder, token=TOKEN, log=False)) as address:
         with SearchClient(address, token=TOKEN) as client:
             assert client.search(draw_new(1)[0], NEW.id, 1)
-            with pytest.raises(PocketlensError, match=f"409: the index is in space {SPACE.id}"):
+            with pytest.raises(PocketlensError, match=f"409: the index answers vectors of space {SPACE.id}"):
                 client.add([{"id": "x"}], draw_new(1), NEW.id, NEW_ENCODER)
         with pytest.raises(PocketlensError, match="being written by process"):
             IndexWriter(folder)

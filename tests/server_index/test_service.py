@@ -82,7 +82,7 @@ def test_a_search_answers_as_the_index_does(folder: Path, address: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "status", "message"),
     [
-        ({"space": "f" * 16}, 409, f"in space {SPACE.id} and accepts"),
+        ({"space": "f" * 16}, 409, f"vectors of space {SPACE.id}, not of"),
         ({"vector": encode_vector(unit_vectors(1, dim=15)[0])}, 422, "[n, 16]"),
         ({"vector": [1.0] * 16}, 422, "unit length"),
         ({"vector": [0.0] * 16}, 422, "unit length"),
@@ -161,7 +161,7 @@ def test_nothing_is_written_without_the_token(folder: Path, address: str, tmp_pa
                 client.add([{"id": "new"}], unit_vectors(1), SPACE.id, ENCODER)
             again = client.add([{"id": "new"}], unit_vectors(1), SPACE.id, ENCODER, replace=True)
             assert again > first
-            with pytest.raises(PocketlensError, match="409: the index is in space"):
+            with pytest.raises(PocketlensError, match="409: the index answers vectors of space"):
                 client.add([{"id": "x"}], unit_vectors(1), "f" * 16, ENCODER)
             with pytest.raises(PocketlensError, match="422: vector 0 has length"):
                 client.add([{"id": "x"}], 2 * unit_vectors(1), SPACE.id, ENCODER)
@@ -374,5 +374,5 @@ def test_the_client_says_what_is_wrong(address: str) -> None:
     with SearchClient(address) as client:
         with pytest.raises(PocketlensError, match="404"):
             client._ask("/nowhere")
-        with pytest.raises(PocketlensError, match="409: the index is in space"):
+        with pytest.raises(PocketlensError, match="409: the index answers vectors of space"):
             client.search(unit_vectors(1)[0], "f" * 16)
