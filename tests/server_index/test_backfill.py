@@ -545,7 +545,7 @@ def test_a_token_adds_vectors_of_the_own_space_alone(tmp_path: Path, compatible:
     with run_service(ServiceSettings(folder, token=TOKEN, log=False)) as address:
         with SearchClient(address, token=TOKEN) as client:
             assert client.search(draw_new(1)[0], NEW.id, 1)
-            with pytest.raises(PocketlensError, match=f"409: the index answers vectors of space {SPACE.id}"):
+            with pytest.raises(PocketlensError, match=f"409: the index is in space {SPACE.id}"):
                 client.add([{"id": "x"}], draw_new(1), NEW.id, NEW_ENCODER)
         with pytest.raises(PocketlensError, match="being written by process"):
             IndexWriter(folder)

@@ -161,7 +161,7 @@ def test_nothing_is_written_without_the_token(folder: Path, address: str, tmp_pa
                 client.add([{"id": "new"}], unit_vectors(1), SPACE.id, ENCODER)
             again = client.add([{"id": "new"}], unit_vectors(1), SPACE.id, ENCODER, replace=True)
             assert again > first
-            with pytest.raises(PocketlensError, match="409: the index answers vectors of space"):
+            with pytest.raises(PocketlensError, match="409: the index is in space"):
                 client.add([{"id": "x"}], unit_vectors(1), "f" * 16, ENCODER)
             with pytest.raises(PocketlensError, match="422: vector 0 has length"):
                 client.add([{"id": "x"}], 2 * unit_vectors(1), SPACE.id, ENCODER)
