@@ -213,6 +213,8 @@ def main() -> None:
         _fail(str(error))
     except _UsageError as error:
         _refuse_usage(error)
+    except typer.Abort:
+        _fail("what was read ended early")
     except OSError as error:
         name = error.filename or "output"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -176,7 +176,7 @@ def load_imagenet(trunk: nn.Module, name: str) -> None:
         return
     import timm
 
-    print(f"fetching the weights of {model}; without a network it takes a minute", file=sys.stderr)
+    print(f"weights of {model}: kept here, or fetched", file=sys.stderr)
     # The hub's client tells of each of its retries.
     hub = logging.getLogger("huggingface_hub")
     level = hub.level

@@ -33,7 +33,7 @@ def report_student(path: object, role: str) -> None:
     """Say on standard error that a student stands where a database's encoder belongs."""
     if role == "student":
         print(
-            f"note: {path} is a student; databases are encoded by its teacher, at high resolution",
+            f"note: {path} is a student, in the place of a database's encoder: its teacher",
             file=sys.stderr,
         )
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -325,7 +326,10 @@ def may_choose(table: ImageTable, patience: int) -> bool:
     Of a few classes almost any space tells one from the other: what is better there is chance. Who
     asks for patience has judged that they are enough.
     """
-    return patience > 0 or len(table.split("val").class_names()) >= FEWEST_CLASSES
+    labels = [row.label for row in table.split("val").rows if row.label]
+    # A class of one image asks nothing.
+    asked = sum(count > 1 for count in Counter(labels).values())
+    return patience > 0 or asked >= FEWEST_CLASSES
 
 
 def has_pair(labels: NDArray[np.int64]) -> bool:

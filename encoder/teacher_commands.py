@@ -126,8 +126,9 @@ def train_teacher(
     choose = may_choose(table, chosen.optimisation.patience)
     kept = (read_best if choose else read_last)(output / METRICS, JUDGED_BY)
     if kept:
+        why = "" if choose else " (too few classes to choose by: the last)"
         print(
-            f"validation classes after step {kept['step']}, whose weights are kept: "
+            f"validation classes after step {kept['step']}, whose weights are kept{why}: "
             f"R@1 {kept['val_r1']:.1f}, MAP@R {kept[JUDGED_BY]:.1f}"
         )
 

@@ -83,8 +83,8 @@ def open_state(
             _clear(folder.path)
         # Once, where the state is of one of several.
         if isinstance(error, KeyboardInterrupt) and folder.path.parent.suffix != _SUFFIX:
-            told = "--resume goes on from what is kept" if kept else "nothing was kept yet"
-            print(f"stopped; {told}", file=sys.stderr)
+            told = f"with --resume it goes on from {folder.path}" if kept else "nothing is kept yet"
+            print(f"the training was stopped; {told}", file=sys.stderr)
         raise
     _clear(folder.path)
 
@@ -207,8 +207,9 @@ def load_state(folder: StateFolder) -> tuple[Progress, dict[str, Tensor]] | None
         names = [field.name for field in dataclasses.fields(Progress)]
         return Progress(**{name: found[name] for name in names if name in found}), tensors
     except (KeyError, TypeError, OSError, SafetensorError) as error:
+        place = getattr(error, "filename", None) or folder.path
         raise PocketlensError(
-            f"{folder.path}: the stopped training is damaged ({first_line(error)}); begin anew "
+            f"{place}: the stopped training is damaged ({first_line(error)}); begin anew "
             "with --overwrite"
         ) from None
 

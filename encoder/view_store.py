@@ -181,7 +181,8 @@ def open_store(folder: Path) -> ViewStore:
             np.memmap(folder / WHOLE, _HALF, "r", shape=(images, width)),
         )
     except (OSError, ValueError, OverflowError) as error:
-        raise PocketlensError(f"{folder}: missing or damaged ({first_line(error)})") from None
+        place = getattr(error, "filename", None) or folder
+        raise PocketlensError(f"{place}: missing or damaged ({first_line(error)})") from None
     if hashlib.sha256(data).hexdigest() != manifest.positions:
         raise PocketlensError(f"{file}: not the file that {MANIFEST} names; make the views anew")
     return ViewStore(folder, manifest, *mapped, unpack_positions(data))

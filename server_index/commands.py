@@ -62,6 +62,7 @@ def build_index(
     from encoder.progress import report_set_aside, report_student, track
     from server_index.averaging import read_averaging
     from server_index.build import build_index as run
+    from server_index.build import name_building
     from server_index.encode import open_encoder
     from server_index.faiss_index import require_enough
     from server_index.manifest import MANIFEST
@@ -79,7 +80,8 @@ def build_index(
         arrange_and_tell(writer, targets, wanted, asked)
 
     total = _count(data)
-    if wanted and total:
+    # What a build that was stopped holds may be gone from the source.
+    if wanted and total and not name_building(output).exists():
         require_enough(wanted, total)
     with track("encoding the database", total) as advance:
         filled = run(
@@ -114,7 +116,7 @@ def add(
 ) -> None:
     """Encode the images that an index does not hold yet, and add them; each is then durable."""
     require_extra("server", "add")
-    from encoder.progress import report_set_aside, track
+    from encoder.progress import report_set_aside, report_student, track
     from server_index.averaging import read_averaging
     from server_index.build import Filling, fill_index
     from server_index.encode import open_encoder
@@ -123,6 +125,7 @@ def add(
 
     with IndexWriter(index) as writer:
         opened = open_encoder(encoder, precision=precision, averaging=read_averaging(averaging))
+        report_student(encoder, opened.role)
         with track("encoding the database", _count(data)) as advance:
             entries = read_entries(data)
             filling = Filling("any" if replace else "", with_sha256)
@@ -154,7 +157,7 @@ def search(
     hits = opened.search(query.encode(image)[None], count, where=where, space=space)[0]
     if where and not hits:
         unknown = " or ".join(map(repr, opened.missing_fields(where)))
-        why = f": no item has a field {unknown}" if unknown else ""
+        why = f"; no item has a field {unknown}" if unknown else ""
         print(f"nothing passes the filter{why}", file=sys.stderr)
     width = max((len(hit.item.id) for hit in hits), default=2)
     print(f"{'rank':>4}  {'score':>6}  {'id':<{width}}  path")

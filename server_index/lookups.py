@@ -43,7 +43,7 @@ class Lookups:
             return self._record.items([keys[id_]])[keys[id_]] if keys else None
 
     def has_field(self, field: str) -> bool:
-        """Return whether any item has that field of metadata; looks at all if none has."""
+        """Return whether an item, or one lately deleted, has that field; looks at all if none."""
         has = require_field(field)
         with self._scanning:
             found = self._scanned.select(

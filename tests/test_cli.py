@@ -266,7 +266,7 @@ def test_evaluate_writes_everything_it_measured(
 def test_what_is_easily_mistaken_is_noted(
     capsys: pytest.CaptureFixture[str], saved: Path, drawn: Path, tmp_path: Path
 ) -> None:
-    note = f"note: {saved / 'student'} is a student; databases are encoded by its teacher"
+    note = f"note: {saved / 'student'} is a student, in the place of a database's encoder"
     build = ("build-index", drawn, tmp_path / "index", "--encoder")
     assert note in run(capsys, *build, saved / "student")[2]
     assert "note:" not in run(capsys, *build, saved / "teacher", "--overwrite")[2]

@@ -23,6 +23,7 @@ def report(
     from encoder.evaluation.report import build_page
     from encoder.evaluation.report_data import read_report
     from encoder.evaluation.report_failures import list_pictures
+    from encoder.evaluation.thumbnails import is_there
 
     check_output_file(output, overwrite=overwrite)
     if output.exists() and evaluation.exists() and output.samefile(evaluation):
@@ -34,7 +35,7 @@ def report(
     write_bytes(output, page)
     if images is not None:
         pictures = list_pictures(shown)
-        missing = sum(not (images / path).is_file() for path in pictures)
+        missing = sum(not is_there(images, path) for path in pictures)
         if missing:
             print(
                 f"note: {missing} of {len(pictures)} pictures are not in --images {images}; give "

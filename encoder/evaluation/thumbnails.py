@@ -25,15 +25,27 @@ class Thumbnail:
     reason: str = ""
 
 
+def is_there(folder: Path, path: str) -> bool:
+    """Return whether the folder has a file at that path. Nothing about it is an error."""
+    try:
+        return not _leaves(path) and (folder / path).is_file()
+    except OSError:
+        return False
+
+
+def _leaves(path: str) -> bool:
+    pure = Path(path)
+    return not path or pure.is_absolute() or ".." in pure.parts
+
+
 def make_thumbnail(folder: Path, path: str) -> Thumbnail:
     """Return the image at `path` in the folder, its longer side at most 112 pixels.
 
     A path that leaves the folder counts as missing. Nothing about an image is an error.
     """
-    pure = Path(path)
-    if not path or pure.is_absolute() or ".." in pure.parts:
+    if _leaves(path):
         return Thumbnail(reason="no such file in the folder of images")
-    file = folder / pure
+    file = folder / path
     try:
         pixels = decode_image(file, target=Preprocess(SIDE))
     except BadImageError as error:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from program import run
 
-from encoder import cross_validation
+from encoder import teacher as training
 from encoder.checkpoint import load_checkpoint
 from encoder.datasets.folds import make_folds
 from encoder.datasets.splits import SplitRule, read_table, split_classes
@@ -20,18 +20,20 @@ def test_every_fold_is_trained_and_judged(
 ) -> None:
     output = tmp_path / "teachers"
     command = ("train-teacher", drawn, output, *FLAGS.split())
-    train = cross_validation.train_teacher
+    optimise, begun = training._optimise, list[object]()
 
-    def stop_at_second(*given: object, **flags: object) -> object:
-        if str(given[2]).endswith("fold-2"):
+    def stop_at_second(*given: object) -> None:
+        begun.append(given)
+        if len(begun) == 2:
             raise KeyboardInterrupt
-        return train(*given, **flags)  # type: ignore[arg-type]
+        optimise(*given)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(cross_validation, "train_teacher", stop_at_second)
+        patch.setattr(training, "_optimise", stop_at_second)
         code, _, errors = run(capsys, *command)
-    assert code == 130 and errors.endswith("stopped; --resume goes on from what is kept\n")
-    assert errors.count("stopped;") == 1 and not output.exists()
+    told = f"the training was stopped; with --resume it goes on from {output}.state\n"
+    assert code == 130 and errors.endswith(told)
+    assert errors.count("was stopped;") == 1 and not output.exists()
     first = (tmp_path / "teachers.state/fold-1/model.safetensors").read_bytes()
     code, out, _ = run(capsys, *command, "--resume")
     assert code == 0 and "separated: mean of the folds" in out and "concatenated, 16-d" in out

@@ -61,7 +61,7 @@ def test_a_search_is_filtered(
     assert none[0] == 0 and len(none[1].splitlines()) == 1
     assert none[2] == "nothing passes the filter\n"
     _, _, told = run(capsys, *search, "--where", "prise < 1 and (label = 'x' or id = 'y')")
-    assert told == "nothing passes the filter: no item has a field 'prise'\n"
+    assert told == "nothing passes the filter; no item has a field 'prise'\n"
     assert "filter: expected" in refuse(capsys, *search, "--where", "price <")
 
 
