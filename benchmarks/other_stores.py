@@ -1,6 +1,5 @@
 """View stores that no command makes: for what the coupled views are compared with."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -28,13 +27,11 @@ def show_whole(teacher: Checkpoint, table: ImageTable, output: Path) -> Path:
     return output
 
 
-def couple_otherwise(views: Path, features: Path, output: Path) -> Path:
-    """Make a store of the views of one, and what the teacher saw in other views of its images."""
+def uncouple(views: Path, output: Path) -> Path:
+    """Make a store that pairs each view with what the teacher saw in the image's next view."""
     if output.exists():
         return output
-    shown, seen = open_store(views), open_store(features)
-    if shown.layout != seen.layout or not np.array_equal(shown.positions, seen.positions):
-        raise SystemExit(f"{views} and {features} are not of the same images")
+    shown = open_store(views)
     manifest: dict[str, Any] = json.loads((views / MANIFEST).read_text())
     kept = {key: manifest[key] for key in ("recipe", "precision", "seed", "teacher", "data")}
 
@@ -43,15 +40,11 @@ def couple_otherwise(views: Path, features: Path, output: Path) -> Path:
         rows = slice(span.start, span.stop)
         return {
             VIEWS: shown.views[rows].ravel(),
-            FEATURES: seen.features[rows],
+            FEATURES: np.roll(shown.features[rows], -1, axis=1),
             WHOLE: shown.whole[rows],
         }
 
-    identity = identify(
-        views=shown.manifest.identity,
-        features=seen.manifest.identity,
-        layout=dataclasses.asdict(shown.layout),
-    )
+    identity = identify(views=shown.manifest.identity, uncoupled=True)
     with open_state(output, identity, resume=True, overwrite=False) as state:
         write_store(output, shown.layout, shown.positions, make, state, overwrite=False, **kept)
     return output

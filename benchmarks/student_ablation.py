@@ -8,7 +8,7 @@ import functools
 from pathlib import Path
 
 from command_queue import SEEDS
-from other_stores import couple_otherwise
+from other_stores import uncouple
 from other_terms import REPLACED, put_in_place
 from record import flatten_row
 from student_place import STORED, StudentPlace, divide, encode
@@ -113,11 +113,11 @@ def measure_ablation(place: StudentPlace) -> dict[str, float]:
     data = place.small("cars")
     folder = make_teacher(place, TEACHER_SIZE)
     store = functools.partial(store_views, place, folder, data)
-    plain_store = store()
-    other = couple_otherwise(plain_store, store("--seed 1"), place.runs / "views/small-uncoupled")
+    plain_store, unmixed = store(), store("--mix 0")
+    uncoupled = uncouple(unmixed, place.runs / "views/small-uncoupled")
     variants = {title: (flags, plain_store) for title, flags in ABLATION.items()}
     variants |= {f"{n} views stored": ("", store(f"--views {n}")) for n in ABLATION_STORED}
-    variants |= {"uncoupled crops": ("", other), "no mixing": ("", store("--mix 0"))}
+    variants |= {"no mixing": ("", unmixed), "no mixing, uncoupled crops": ("", uncoupled)}
     variants |= dict.fromkeys(REPLACED, ("", plain_store))
     rows = {
         title: judge_seeds(place, folder, data, title, flags, views)

@@ -84,7 +84,7 @@ def _format_differences(figures: Figures, titles: dict[str, str], first: str) ->
 def format_ablation(figures: Figures) -> str:
     """Return students each without, or with another, part of the recipe."""
     names = [*ABLATION, *(f"{count} views stored" for count in ABLATION_STORED)]
-    names += ["uncoupled crops", "no mixing", *REPLACED]
+    names += ["no mixing", "no mixing, uncoupled crops", *REPLACED]
     titles = {"ablation.untrained": "untrained: the teacher's weights"}
     titles |= {f"ablation.{name.replace(' ', '_')}": name for name in names}
     return _format_differences(figures, titles, "student at 56 px")
